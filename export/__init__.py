@@ -1,0 +1,1 @@
+"""Checkpoints to bundles: torch -> ONNX -> storage precision -> parity -> `.fsseg`. Runs from a checkout."""

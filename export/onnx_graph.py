@@ -1,0 +1,104 @@
+"""A torch encoder as an ONNX graph with named inputs and outputs, and its weights' storage precision."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+OPSET = 20  # above 20, ONNX Runtime's static int8 quantisation is not supported
+SMALL = 1024  # initialisers of fewer elements (biases, norms, shapes) stay in float32
+
+
+def round_to_half(module: nn.Module) -> None:
+    """Round the weights that are stored in float16 to what float16 can hold, so that parity compares equal numbers.
+
+    Raises:
+        ValueError: a weight is beyond float16's range.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.numel() < SMALL:
+                continue
+            rounded = parameter.half().float()
+            if not bool(torch.isfinite(rounded).all()):
+                raise ValueError(f"{name}: expected weights within float16's range, got up to {parameter.abs().max()}")
+            parameter.copy_(rounded)
+
+
+def to_onnx(encoder: nn.Module, size: tuple[int, int]) -> bytes:
+    """Export ``image [batch, 3, *size] -> features [batch, C, h, w]``, batch free, weights inside.
+
+    Args:
+        encoder: module in evaluation mode.
+        size: (height, width) of the input; fixed, so that engines can be built and positions be baked in.
+    """
+    # an example batch of 2, so that the exporter does not take a batch of 1 for a constant
+    example = torch.zeros(2, 3, *size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.onnx"
+        program = torch.onnx.export(
+            encoder,
+            (example,),
+            input_names=["image"],
+            output_names=["features"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+            verbose=False,
+        )
+        if program is None:
+            raise RuntimeError("torch.onnx.export returned nothing")
+        program.save(str(path), external_data=False)
+        model = onnx.load(str(path))
+    return _tidy(model).SerializeToString()
+
+
+def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what records the exporting machine (paths in stack traces) and name the free axis."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    del model.functions[:]
+    model.producer_name, model.producer_version, model.doc_string = "fsseg_sdk", "", ""
+    keep = {"": OPSET}
+    used = {node.domain for node in model.graph.node}
+    if used - {"", "ai.onnx"}:
+        raise ValueError(f"expected standard ONNX operators only, got domains {sorted(used)}")
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in keep.items())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def store_half(data: bytes) -> bytes:
+    """Store large float32 initialisers as float16 behind a Cast: half the file, computed in float32 as before."""
+    model = onnx.load(io.BytesIO(data))
+    graph, casts = model.graph, []
+    for initialiser in graph.initializer:
+        if initialiser.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(initialiser)
+        if values.size < SMALL:
+            continue
+        name = initialiser.name
+        initialiser.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".float16"))
+        casts.append(helper.make_node("Cast", [name + ".float16"], [name], name=name + ".cast", to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()

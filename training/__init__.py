@@ -1,0 +1,1 @@
+"""Training code: encoders, episodes, trainers, evaluation. Runs from a checkout; the installed package never imports it."""

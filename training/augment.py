@@ -1,0 +1,78 @@
+"""Random views of a picture with its mask: crop, turn, flip, colour. Everything is drawn from the generator handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.datasets import IGNORE
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Ranges of a random view; sizes are fractions of the picture, angles in degrees."""
+
+    crop: tuple[float, float] = (0.45, 1.0)
+    angle: float = 10.0
+    colour: float = 0.3
+    grey: float = 0.1
+    blur: float = 0.15
+    least_pixels: int = 40
+
+
+def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettings) -> np.ndarray:
+    """Change brightness, contrast, saturation and channel gains of ``[H, W, 3] uint8``."""
+    value = pixels.astype(np.float32)
+    amount = settings.colour
+    value *= rng.uniform(1 - amount, 1 + amount) * rng.uniform(1 - amount / 3, 1 + amount / 3, 3).astype(np.float32)
+    mean = value.mean()
+    value = mean + (value - mean) * rng.uniform(1 - amount, 1 + amount)
+    grey = value.mean(2, keepdims=True)
+    keep = 0.0 if rng.random() < settings.grey else rng.uniform(1 - amount, 1 + amount)
+    value = grey + (value - grey) * keep
+    if rng.random() < settings.blur:
+        value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.4, 1.6))
+    return np.clip(value, 0, 255).astype(np.uint8)
+
+
+def warp(
+    rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random crop, turned and perhaps mirrored, at the picture's own resolution; outside is ignore."""
+    height, width = mask.shape
+    fraction = rng.uniform(*settings.crop)
+    stretch = np.exp(rng.uniform(-0.25, 0.25))
+    crop_w = max(16, int(width * min(1.0, fraction * stretch)))
+    crop_h = max(16, int(height * min(1.0, fraction / stretch)))
+    ys, xs = np.nonzero(mask == 1)
+    pick = rng.integers(len(ys)) if len(ys) else None
+    centre_x = width * rng.random() if pick is None else xs[pick] + rng.uniform(-0.4, 0.4) * crop_w
+    centre_y = height * rng.random() if pick is None else ys[pick] + rng.uniform(-0.4, 0.4) * crop_h
+    centre_x = float(np.clip(centre_x, min(crop_w / 2, width / 2), max(width - crop_w / 2, width / 2)))
+    centre_y = float(np.clip(centre_y, min(crop_h / 2, height / 2), max(height - crop_h / 2, height / 2)))
+    matrix = cv2.getRotationMatrix2D((centre_x, centre_y), rng.uniform(-settings.angle, settings.angle), 1.0)
+    matrix[:, 2] += (crop_w / 2 - centre_x, crop_h / 2 - centre_y)
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += crop_w - 1
+    size = (crop_w, crop_h)
+    view = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(
+        mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
+    )
+    return view, labels
+
+
+def random_view(
+    rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings, tries: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
+    """A view ``([h, w, 3] uint8, [h, w] uint8)`` in which the foreground (1) is still to be seen, if it can be had."""
+    for _ in range(tries):
+        view, labels = warp(rng, pixels, mask, settings)
+        if np.count_nonzero(labels == 1) >= settings.least_pixels:
+            break
+    else:
+        view, labels = pixels, mask
+    return jitter(rng, view, settings), labels

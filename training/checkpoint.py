@@ -1,0 +1,43 @@
+"""Checkpoints: safetensors with a JSON header of settings; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "fsseg-checkpoint"
+
+
+def save_checkpoint(path: Path | str, tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:
+    """Write tensors and settings (JSON) beside the target and rename, so that an old file is never half overwritten."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(contiguous, str(partial), {"format": FORMAT, "settings": json.dumps(settings)})
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and settings.
+
+    Raises:
+        ValueError: the file is not a checkpoint of this project.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(
+                    f"{path}: expected a {FORMAT} file, got format {header.get('format')!r}. "
+                    "Checkpoints are written by `python -m training`."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["settings"])
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors checkpoint, got a file that does not parse: {error}") from error

@@ -1,0 +1,95 @@
+"""Folders of pictures with class masks: ``images/``, ``masks/``, ``index.jsonl`` and ``meta.json``.
+
+One line of ``index.jsonl`` is a picture: ``{"image", "mask", "split", "classes": [{"id", "name", "frac"}], "source"}``,
+where a mask is an 8-bit PNG with 0 for background, k for class k and 255 for ignore.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+IGNORE = 255
+RESTRICTED = ("NonCommercial", "NoDerivs")  # Creative Commons terms that rule a picture out of shipped checkpoints
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a data set; ``classes`` maps a class id to the fraction of the picture that it covers."""
+
+    dataset: str
+    image: Path
+    mask: Path
+    split: str
+    classes: dict[int, float]
+    source: str
+    licence: str | None
+
+    @property
+    def key(self) -> str:
+        return f"{self.dataset}/{self.image.stem}"
+
+    @property
+    def restricted(self) -> bool:
+        """Marked NonCommercial or NoDerivs: good for measuring, not for training what is shipped."""
+        return self.licence is not None and any(word in self.licence for word in RESTRICTED)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """``([H, W, 3] uint8 RGB, [H, W] uint8 class ids)``."""
+        with Image.open(self.image) as file:
+            pixels = np.asarray(file.convert("RGB"))
+        with Image.open(self.mask) as file:
+            labels = np.asarray(file)
+        if labels.ndim != 2 or labels.shape != pixels.shape[:2]:
+            raise ValueError(
+                f"{self.mask}: expected a [H, W] mask of the picture's size {pixels.shape[:2]}, got "
+                f"{labels.shape}. Redraw the mask at the picture's own size."
+            )
+        return pixels, labels
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All pictures of one folder. ``class_names[k]`` is the name of class ``k``; 0 is background."""
+
+    name: str
+    class_names: tuple[str, ...]
+    licence: str
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Dataset:
+        """Read a folder's index.
+
+        Raises:
+            FileNotFoundError: the folder has no ``index.jsonl`` or ``meta.json``.
+            ValueError: a line of the index lacks a field or is not JSON; the message has the line number.
+        """
+        folder = Path(folder)
+        for needed in ("index.jsonl", "meta.json"):
+            if not (folder / needed).is_file():
+                raise FileNotFoundError(f"{folder}: expected {needed}. See docs/training.md for the layout.")
+        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        samples = []
+        for number, line in enumerate((folder / "index.jsonl").read_text().splitlines(), 1):
+            try:
+                row = json.loads(line)
+                samples.append(
+                    Sample(
+                        dataset=folder.name,
+                        image=folder / row["image"],
+                        mask=folder / row["mask"],
+                        split=row["split"],
+                        classes={int(c["id"]): float(c["frac"]) for c in row["classes"]},
+                        source=row["source"],
+                        licence=row.get("image_licence"),
+                    )
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{folder / 'index.jsonl'} line {number}: {error!r}") from error
+        return cls(folder.name, tuple(meta["classes"]), str(meta["licence"]), tuple(samples))

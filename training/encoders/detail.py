@@ -1,0 +1,66 @@
+"""A ViT whose key grid is refined to stride 8 by a small convolutional branch: the encoder of the default bundle.
+
+A 16-pixel patch is too coarse for poles, cracks and seedlings. The branch sees the picture at stride 8, is added to the
+upsampled keys, and starts at zero, so training begins exactly where the raw keys stand.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.encoders.vit import ViTKeys, ViTSettings
+
+
+class ViTDetail(nn.Module):
+    """``[B, 3, H, W]`` -> ``[B, channels, H / 8, W / 8]``; H and W are multiples of 16.
+
+    Args:
+        settings: shape of the ViT and its tapped blocks.
+        channels: feature channels of the output; the keys are projected to it.
+        width: channels of the convolutional branch.
+    """
+
+    mean, std = ViTKeys.mean, ViTKeys.std
+
+    def __init__(self, settings: ViTSettings | None = None, channels: int = 256, width: int = 128) -> None:
+        super().__init__()
+        self.vit = ViTKeys(settings)
+        self.channels, self.stride = channels, self.vit.stride // 2
+        self.project = nn.Conv2d(self.vit.channels, channels, 1, bias=False)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width // 4, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 4, width // 2, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, 2, 1),
+            nn.ReLU(),
+        )
+        self.fuse = nn.Sequential(
+            nn.Conv2d(channels + width, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, channels, 1),
+        )
+        last = self.fuse[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        keys = self.project(self.vit(image))
+        keys = F.interpolate(keys, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return keys + self.fuse(torch.cat([keys, self.stem(image)], dim=1))
+
+    @torch.no_grad()
+    def start_from_keys(self, images: Tensor) -> None:
+        """Set the projection to the leading singular directions of the keys of ``images`` ``[B, 3, H, W]``.
+
+        Uncentred, so that inner products, and with them cosines, are kept as well as that many channels can.
+        """
+        keys = self.vit(images).transpose(0, 1).flatten(1)
+        _, vectors = torch.linalg.eigh(keys @ keys.T)
+        self.project.weight.copy_(vectors[:, -self.channels :].T.flip(0)[:, :, None, None])

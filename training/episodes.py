@@ -1,0 +1,120 @@
+"""Episodes: a support and a query that show the same class, drawn from several sources.
+
+Three kinds keep an encoder from learning only the classes of one data set:
+- ``class``: two pictures of one labelled class;
+- ``region``: two views of one picture, the class being one region of an unsupervised segmentation (parts, clothes, sky);
+- ``scene``: two drawn pictures of one family of marks (training/scenes.py).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from skimage.segmentation import felzenszwalb
+from torch import Tensor
+
+from training.augment import AugmentSettings, random_view
+from training.datasets import IGNORE, Sample
+from training.resize import fit_to
+from training.scenes import draw_pair
+
+View = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How episodes are drawn; ``kinds`` are relative frequencies of class, region and scene."""
+
+    side: int = 352
+    kinds: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    least_fraction: float = 0.005
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    region_augment: AugmentSettings = field(
+        default_factory=lambda: AugmentSettings(crop=(0.5, 1.0), angle=45.0, colour=0.4, grey=0.2, blur=0.3)
+    )
+
+    def __post_init__(self) -> None:
+        if self.side % 16 or self.side < 64:
+            raise ValueError(f"side must be a multiple of 16 and at least 64, got {self.side}")
+        if len(self.kinds) != 3 or min(self.kinds) < 0 or sum(self.kinds) <= 0:
+            raise ValueError(f"kinds must be three frequencies, not all zero, got {self.kinds}")
+
+
+class EpisodeSource:
+    """Draws episodes from samples; the same generator state gives the same episode.
+
+    Args:
+        samples: labelled pictures; classes are those with two or more pictures, per data set.
+        settings: see :class:`EpisodeSettings`.
+    """
+
+    def __init__(self, samples: Sequence[Sample], settings: EpisodeSettings) -> None:
+        self.samples, self.settings = tuple(samples), settings
+        classes: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        for sample in self.samples:
+            for identity, fraction in sample.classes.items():
+                if fraction >= settings.least_fraction:
+                    classes[sample.dataset, identity].append(sample)
+        self.by_set: dict[str, list[tuple[int, list[Sample]]]] = defaultdict(list)
+        for (dataset, identity), members in sorted(classes.items()):
+            if len(members) >= 2:
+                self.by_set[dataset].append((identity, members))
+        if settings.kinds[0] > 0 and not self.by_set:
+            raise ValueError("expected a class with two pictures or more, got none; add pictures or lower least_fraction")
+
+    def _class_pair(self, rng: np.random.Generator) -> list[View]:
+        groups = self.by_set[str(rng.choice(sorted(self.by_set)))]
+        # between uniform over classes and over pictures: rare classes are seen, but not their few pictures for ever
+        chance = np.sqrt([len(members) for _, members in groups])
+        identity, members = groups[rng.choice(len(groups), p=chance / chance.sum())]
+        views = []
+        for index in rng.choice(len(members), 2, replace=False):
+            pixels, labels = members[index].read()
+            mask = np.where(labels == IGNORE, IGNORE, labels == identity).astype(np.uint8)
+            views.append(random_view(rng, pixels, mask, self.settings.augment))
+        return views
+
+    def _region_pair(self, rng: np.random.Generator) -> list[View]:
+        pixels, _ = self.samples[rng.integers(len(self.samples))].read()
+        small = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        regions = felzenszwalb(small, scale=float(rng.choice([60, 150, 400])), sigma=0.8, min_size=60)
+        areas = np.bincount(regions.ravel()) / regions.size
+        chosen = np.flatnonzero((areas > 0.004) & (areas < 0.35))
+        wanted = rng.choice(chosen) if len(chosen) else int(areas.argmax())
+        mask = cv2.resize((regions == wanted).astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        return [random_view(rng, pixels, mask, self.settings.region_augment) for _ in range(2)]
+
+    def draw(self, rng: np.random.Generator) -> list[View]:
+        """``[(pixels [side, side, 3] uint8, mask [side, side] uint8 of 0, 1, 255)]``: support, query."""
+        kind = rng.choice(3, p=np.divide(self.settings.kinds, sum(self.settings.kinds)))
+        if kind == 0:
+            views = self._class_pair(rng)
+        elif kind == 1:
+            views = self._region_pair(rng)
+        else:
+            views = draw_pair(rng, self.settings.side)
+        return [fit_to(pixels, mask, self.settings.side) for pixels, mask in views]
+
+
+class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
+    """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``; episode ``i`` depends on ``seed, i`` alone,
+    so a resumed run sees what an unbroken one would have seen, whatever the number of workers."""
+
+    def __init__(self, source: EpisodeSource, seed: int, start: int = 0) -> None:
+        super().__init__()
+        self.source, self.seed, self.start = source, seed, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        cv2.setNumThreads(0)
+        index = self.start + first
+        while True:
+            views = self.source.draw(np.random.default_rng((self.seed, index)))
+            yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True))  # type: ignore[misc]
+            index += step

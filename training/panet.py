@@ -1,0 +1,215 @@
+"""PANet-style episodic training of an encoder: prototypes of one picture must segment the other, both ways.
+
+Wang et al., ICCV 2019. Both directions use the true masks (the paper's alignment regularisation uses the predicted mask of
+the query for the way back); any encoder of training/encoders, any folders of training/datasets.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.datasets import Sample
+from training.encoders import build_encoder, load_backbone
+from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
+from training.losses import segmentation_loss
+from training.prototypes import grid_weights, match, pool
+from training.validate import validation_iou
+
+
+@dataclass(frozen=True)
+class PanetSettings:
+    """Everything that a run depends on; stored in its checkpoints."""
+
+    encoder: str = "vit_tiny_detail"
+    iterations: int = 4000
+    pairs: int = 2
+    learning_rate: float = 1e-3
+    backbone_learning_rate: float = 5e-5
+    weight_decay: float = 1e-4
+    warmup: int = 100
+    frozen_blocks: int = 6
+    average: float = 0.998
+    scale: float = 20.0
+    dice_weight: float = 0.5
+    bfloat16: bool = True
+    seed: int = 0
+    save_every: int = 500
+    episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "pairs", "learning_rate", "save_every"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be in [0, 1), got {self.average}")
+
+
+def episode_loss(encoder: nn.Module, pixels: Tensor, masks: Tensor, settings: PanetSettings) -> Tensor:
+    """Loss of ``pixels [B, 2, S, S, 3] uint8`` and ``masks [B, 2, S, S] uint8``: first segments second, and back."""
+    mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
+    images = (pixels.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        features = encoder(images)
+    features = features.float()
+    flat = masks.flatten(0, 1)
+    known = [grid_weights((flat == value).float(), tuple(features.shape[-2:])) for value in (0, 1)]
+    prototypes = pool(features, torch.stack(known, 1))
+    swapped = prototypes.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return segmentation_loss(match(features, swapped, settings.scale), flat, settings.dice_weight)
+
+
+def parameter_groups(encoder: Any, settings: PanetSettings) -> list[dict[str, Any]]:
+    """Freeze what stays, and give the pretrained part its own learning rate."""
+    backbone = getattr(encoder, "vit", encoder)
+    if hasattr(backbone, "blocks"):
+        for parameter in (backbone.cls_token, backbone.pos_embed, *backbone.patch_embed.parameters()):
+            parameter.requires_grad_(settings.frozen_blocks == 0)
+        for block in backbone.blocks[: settings.frozen_blocks]:
+            block.requires_grad_(False)
+    pretrained = {id(p) for p in backbone.parameters()}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in encoder.parameters():
+        if parameter.requires_grad:
+            groups[id(parameter) in pretrained].append(parameter)
+    rates = {True: settings.backbone_learning_rate, False: settings.learning_rate}
+    return [{"params": p, "lr": rates[k], "base": rates[k]} for k, p in groups.items() if p]
+
+
+class PanetRun:
+    """One run in one folder: ``checkpoint.safetensors`` (averaged weights), ``resume.safetensors``, ``log.jsonl``."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        samples: Sequence[Sample],
+        settings: PanetSettings,
+        initial: Path | str | None = None,
+        validation: Sequence[Sample] = (),
+        resume: bool = False,
+        workers: int = 1,
+    ) -> None:
+        self.folder, self.settings, self.validation, self.workers = Path(folder), settings, validation, workers
+        self.initial = None if initial is None else Path(initial).name
+        self.sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
+        self.counts = {name: sum(s.dataset == name for s in samples) for name, _ in self.sources}
+        self.source = EpisodeSource(samples, settings.episodes)
+        torch.manual_seed(settings.seed)
+        self.encoder = build_encoder(settings.encoder)
+        if initial is not None:
+            load_backbone(self.encoder, load_file(str(initial)))
+        self.iteration = 0
+        resumed: dict[str, Tensor] = {}
+        if resume:
+            resumed, header = load_checkpoint(self.folder / "resume.safetensors")
+            if header["settings"] != json.loads(json.dumps(asdict(settings))):
+                raise ValueError(f"{self.folder}: was started with other settings: {header['settings']}")
+            self.iteration = int(header["iteration"])
+            self.encoder.load_state_dict(_section(resumed, "encoder"))
+        elif hasattr(self.encoder, "start_from_keys"):
+            self.encoder.start_from_keys(self._some_images(24))
+        self.average = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.encoder, settings), weight_decay=settings.weight_decay)
+        if resume:
+            self.average.load_state_dict(_section(resumed, "average"))
+            self._load_optimizer(resumed)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _some_images(self, count: int) -> Tensor:
+        stream = iter(EpisodeStream(self.source, self.settings.seed + 1))
+        pixels = torch.cat([next(stream)[0] for _ in range(count // 2)])
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.encoder.mean, self.encoder.std))
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in self.encoder.named_parameters() if p.requires_grad]
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        for name, parameter in self._named_parameters():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.iteration)),
+                "exp_avg": tensors[f"first.{name}"],
+                "exp_avg_sq": tensors[f"second.{name}"],
+            }
+
+    def save(self) -> None:
+        """Write the averaged weights for export and evaluation, and what a resumed run needs."""
+        header = {
+            "settings": asdict(self.settings),
+            "iteration": self.iteration,
+            "initial": self.initial,
+            "sources": self.sources,
+            "pictures": self.counts,
+        }
+        save_checkpoint(self.folder / "checkpoint.safetensors", self.average.state_dict(), header)
+        tensors = {f"encoder.{k}": v for k, v in self.encoder.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self._named_parameters():
+            tensors[f"first.{name}"] = self.optimizer.state[parameter]["exp_avg"]
+            tensors[f"second.{name}"] = self.optimizer.state[parameter]["exp_avg_sq"]
+        save_checkpoint(self.folder / "resume.safetensors", tensors, header)
+
+    def rate(self) -> float:
+        """Factor on the learning rates: linear warm-up, then a cosine down to a fiftieth."""
+        if self.iteration < self.settings.warmup:
+            return (self.iteration + 1) / self.settings.warmup
+        done = (self.iteration - self.settings.warmup) / max(1, self.settings.iterations - self.settings.warmup)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def step(self, pixels: Tensor, masks: Tensor) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * self.rate()
+        loss = episode_loss(self.encoder, pixels, masks, self.settings)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimizer.step()
+        # early on, an average with a long memory would only remember the start
+        keep = min(self.settings.average, (1 + self.iteration) / (10 + self.iteration))
+        with torch.no_grad():
+            for own, new in zip(self.average.state_dict().values(), self.encoder.state_dict().values(), strict=True):
+                own.lerp_(new, 1 - keep) if own.is_floating_point() else own.copy_(new)
+        self.iteration += 1
+        return float(loss.detach())
+
+    def run(self) -> None:
+        """Train to the last iteration, logging and saving every ``save_every``."""
+        stream = EpisodeStream(self.source, self.settings.seed, start=self.iteration * self.settings.pairs)
+        loader = torch.utils.data.DataLoader(stream, self.settings.pairs, num_workers=self.workers)
+        self.encoder.train()
+        losses: list[float] = []
+        began = time.monotonic()
+        bar = tqdm(total=self.settings.iterations, initial=self.iteration, mininterval=5)
+        for pixels, masks in loader:
+            if self.iteration >= self.settings.iterations:
+                break
+            losses.append(self.step(pixels, masks))
+            bar.update()
+            if self.iteration % self.settings.save_every and self.iteration < self.settings.iterations:
+                continue
+            self.save()
+            row: dict[str, Any] = {"iteration": self.iteration, "loss": round(sum(losses) / len(losses), 4)}
+            row["seconds"] = round(time.monotonic() - began, 1)
+            if self.validation:
+                row["validation"] = validation_iou(self.average, self.validation, self.settings.episodes.side)
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            bar.write(json.dumps(row))
+            losses = []
+        bar.close()
+
+
+def _section(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}

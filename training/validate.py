@@ -1,0 +1,66 @@
+"""A quick figure while training: 1-shot IoU of fixed episodes, in torch. Published figures come from training.evaluate."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.datasets import IGNORE, Sample
+from training.prototypes import grid_weights, match, pool
+from training.resize import fit_to
+
+
+def fixed_episodes(samples: Sequence[Sample], count: int, least: float, seed: int = 0) -> list[tuple[int, Sample, Sample]]:
+    """``(class, support, query)``, the classes in turn, the same for the same seed."""
+    classes: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        for identity, fraction in sample.classes.items():
+            if fraction >= least:
+                classes[sample.dataset, identity].append(sample)
+    usable = [(key[1], members) for key, members in sorted(classes.items()) if len(members) >= 2]
+    generator = random.Random(seed)
+    generator.shuffle(usable)
+    episodes = []
+    for index in range(count):
+        identity, members = usable[index % len(usable)]
+        support, query = generator.sample(members, 2)
+        episodes.append((identity, support, query))
+    return episodes
+
+
+@torch.no_grad()
+def validation_iou(encoder: nn.Module, samples: Sequence[Sample], side: int, count: int = 60) -> dict[str, float]:
+    """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set."""
+    encoder.eval()
+    mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
+    cache: dict[str, tuple[Tensor, np.ndarray]] = {}
+
+    def encode(sample: Sample) -> tuple[Tensor, np.ndarray]:
+        if sample.key not in cache:
+            pixels, labels = fit_to(*sample.read(), side)
+            image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+            with torch.autocast("cpu", torch.bfloat16):
+                cache[sample.key] = encoder((image - mean) / std).float(), labels
+        return cache[sample.key]
+
+    result = {}
+    for name in sorted({s.dataset for s in samples}):
+        values = []
+        for identity, support, query in fixed_episodes([s for s in samples if s.dataset == name], count, 0.005):
+            features, labels = encode(support)
+            masks = torch.from_numpy(np.stack([(labels != identity) & (labels != IGNORE), labels == identity]))
+            prototypes = pool(features, grid_weights(masks.float(), tuple(features.shape[-2:]))[None])
+            features, labels = encode(query)
+            logits = F.interpolate(match(features, prototypes), labels.shape, mode="bilinear", align_corners=False)
+            found = logits[0].argmax(0).numpy() == 1
+            truth, known = labels == identity, labels != IGNORE
+            values.append((found & truth).sum() / max(1, ((found | truth) & known).sum()))
+        result[name] = round(100 * float(np.mean(values)), 2)
+    encoder.train()
+    return result
