@@ -1,0 +1,217 @@
+// fsseg_sdk._kernels: a flat list. Every op writes into `out`, which fsseg_sdk/ops allocates, runs
+// without the GIL and returns whether all it read was finite. Names with _ are for tests, benchmarks
+// and fsseg_sdk/ops itself.
+#include "core/arrays.h"
+#include "core/dispatch.h"
+#include "core/read_probe.h"
+#include "cosine_match/cosine_match.h"
+#include "distance_stats/distance_stats.h"
+#include "grid_weights/grid_weights.h"
+#include "linear_match/linear_match.h"
+#include "preprocess/preprocess.h"
+#include "upsample_argmax/upsample_argmax.h"
+#include "weighted_pool/weighted_pool.h"
+
+#include <pybind11/stl.h>
+
+#include <array>
+
+namespace fsseg {
+
+namespace {
+
+void require_extent(double extent, int64_t grid) {
+    if (!(extent > 0.0 && extent <= static_cast<double>(grid))) {
+        refuse("extent", "more than 0 and at most the grid");
+    }
+}
+
+bool weighted_pool_op(const py::array &features, const py::array &weights, double eps,
+                      py::array out, int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const PlaneView w = plane_view(weights, "weights");
+    if (w.batch != f.batch || w.height != f.height || w.width != f.width) {
+        refuse("weights", "the batch, height and width of features");
+    }
+    const WeightedPoolArgs args{f, w, output<float>(out, "out", {f.batch, w.channels, f.channels}),
+                                eps, checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_weighted_pool(Device::cpu, args));
+}
+
+bool cosine_match_op(const py::array &features, const py::array &prototypes, double scale,
+                     bool softmax, py::array out, int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView p = rows_view(prototypes, "prototypes");
+    if (p.columns != f.channels || (prototypes.ndim() == 3 && p.batch != f.batch)) {
+        refuse("prototypes", "the channels and batch of features");
+    }
+    float *result = output<float>(out, "out", {f.batch, p.rows, f.height, f.width});
+    const CosineMatchArgs args{f, p, result, scale, softmax, checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_cosine_match(Device::cpu, args));
+}
+
+bool linear_match_op(const py::array &features, const py::array &weights, const py::array &bias,
+                     py::array out, int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView w = rows_view(weights, "weights");
+    require_type<float>(bias, "bias", 1);
+    if (w.columns != f.channels || w.batch != 1) { refuse("weights", "the channels of features"); }
+    if (bias.shape(0) != w.rows || (w.rows > 1 && stride_of(bias, "bias", 0) != 1)) {
+        refuse("bias", "one contiguous value for each row of weights");
+    }
+    const LinearMatchArgs args{f, w, static_cast<const float *>(bias.data()),
+                               output<float>(out, "out", {f.batch, w.rows, f.height, f.width}),
+                               checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_linear_match(Device::cpu, args));
+}
+
+bool distance_stats_op(const py::array &features, const py::array &prototypes, py::array out,
+                       int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView p = rows_view(prototypes, "prototypes");
+    if (p.columns != f.channels || p.batch != 1) {
+        refuse("prototypes", "the channels of features");
+    }
+    const DistanceStatsArgs args{f, p, output<float>(out, "out", {p.rows, 5}),
+                                 checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_distance_stats(Device::cpu, args));
+}
+
+float read_probe_op(const py::array &array, int streams) {
+    if (!py::dtype::of<float>().equal(array.dtype()) || (array.flags() & py::array::c_style) == 0) {
+        refuse("array", "contiguous float32");
+    }
+    float total = 0.0f;
+    const ReadProbeArgs args{static_cast<const float *>(array.data()), array.size(), streams,
+                             &total};
+    py::gil_scoped_release release;
+    run_read_probe(Device::cpu, args);
+    return total;
+}
+
+bool grid_weights_op(const py::array &masks, double extent_h, double extent_w, py::array out,
+                     int threads) {
+    const bool bytes = masks.dtype().equal(py::dtype::of<uint8_t>());
+    if (bytes) {
+        require_type<uint8_t>(masks, "masks", 3);
+    } else {
+        require_type<float>(masks, "masks", 3);
+    }
+    const int64_t batch = masks.shape(0), height = masks.shape(1), width = masks.shape(2);
+    if (width > 1 && stride_of(masks, "masks", 2) != 1) { refuse("masks", "contiguous rows"); }
+    if (out.ndim() != 3) { refuse("out", "rank 3"); }
+    const int64_t grid_h = out.shape(1), grid_w = out.shape(2);
+    require_extent(extent_h, grid_h);
+    require_extent(extent_w, grid_w);
+    const GridWeightsArgs args{masks.data(),
+                               bytes,
+                               batch,
+                               height,
+                               width,
+                               stride_of(masks, "masks", 0),
+                               stride_of(masks, "masks", 1),
+                               extent_h,
+                               extent_w,
+                               grid_h,
+                               grid_w,
+                               output<float>(out, "out", {batch, grid_h, grid_w}),
+                               checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_grid_weights(Device::cpu, args));
+}
+
+bool upsample_argmax_op(const py::array &logits, double extent_h, double extent_w, py::array out,
+                        int threads) {
+    const PlaneView view = plane_view(logits, "logits");
+    if (view.channels < 1 || view.channels > 255) { refuse("logits", "1 to 255 classes"); }
+    if (out.ndim() != 3) { refuse("out", "rank 3"); }
+    require_extent(extent_h, view.height);
+    require_extent(extent_w, view.width);
+    const int64_t height = out.shape(1), width = out.shape(2);
+    const UpsampleArgmaxArgs args{view,
+                                  extent_h,
+                                  extent_w,
+                                  height,
+                                  width,
+                                  output<uint8_t>(out, "out", {view.batch, height, width}),
+                                  checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_upsample_argmax(Device::cpu, args));
+}
+
+bool preprocess_op(const py::array &image, int64_t content_h, int64_t content_w,
+                   const std::array<double, 3> &mean, const std::array<double, 3> &deviation,
+                   py::array out, int threads) {
+    require_type<uint8_t>(image, "image", 3);
+    if (image.shape(2) != 3 || stride_of(image, "image", 2) != 1 || image.size() == 0) {
+        refuse("image", "[H, W, 3] with contiguous channels");
+    }
+    if (out.ndim() != 4) { refuse("out", "rank 4"); }
+    const int64_t input_h = out.shape(2), input_w = out.shape(3);
+    if (content_h < 1 || content_h > input_h || content_w < 1 || content_w > input_w) {
+        refuse("content", "a size from (1, 1) to that of the input");
+    }
+    // An axis of size 1 may have any stride; 3 is the fast one.
+    const int64_t pixel_stride = image.shape(1) == 1 ? 3 : stride_of(image, "image", 1);
+    const PreprocessArgs args{static_cast<const uint8_t *>(image.data()),
+                              image.shape(0),
+                              image.shape(1),
+                              stride_of(image, "image", 0),
+                              pixel_stride,
+                              content_h,
+                              content_w,
+                              input_h,
+                              input_w,
+                              {mean[0], mean[1], mean[2]},
+                              {deviation[0], deviation[1], deviation[2]},
+                              output<float>(out, "out", {1, 3, input_h, input_w}),
+                              checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_preprocess(Device::cpu, args));
+}
+
+py::list levels(bool (*condition)(Level)) {
+    py::list names;
+    for (int level = 0; level < level_count; ++level) {
+        if (condition(static_cast<Level>(level))) {
+            names.append(level_name(static_cast<Level>(level)));
+        }
+    }
+    return names;
+}
+
+bool set_level_by_name(const std::string &name) {
+    for (int level = 0; level < level_count; ++level) {
+        if (name == level_name(static_cast<Level>(level))) {
+            return set_level(static_cast<Level>(level));
+        }
+    }
+    return false;
+}
+
+} // namespace
+
+PYBIND11_MODULE(_kernels, m) {
+    m.def("grid_weights", &grid_weights_op);
+    m.def("preprocess", &preprocess_op);
+    m.def("upsample_argmax", &upsample_argmax_op);
+    m.def("weighted_pool", &weighted_pool_op);
+    m.def("cosine_match", &cosine_match_op);
+    m.def("linear_match", &linear_match_op);
+    m.def("distance_stats", &distance_stats_op);
+
+    m.def("_simd", [] { return level_name(current_level()); });
+    m.def("_set_simd", &set_level_by_name);
+    m.def("_levels_built", [] { return levels(&level_built); });
+    m.def("_levels_usable", [] { return levels(&level_usable); });
+    m.def("_read_probe", &read_probe_op);
+    m.attr("max_threads") = max_threads;
+    m.attr("cuda_built") = static_cast<bool>(FSSEG_CUDA_BUILT);
+    m.attr("cuda_reason") = FSSEG_CUDA_REASON;
+}
+
+} // namespace fsseg

@@ -1,0 +1,45 @@
+"""The compiled kernels (csrc/bindings.cpp). Use fsseg_sdk.ops, which checks; this only computes.
+
+Every op writes into ``out`` and returns False if it met a value that is not finite.
+"""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+max_threads: int
+cuda_built: bool
+cuda_reason: str
+
+_Array = NDArray[Any]
+
+def grid_weights(
+    masks: _Array, extent_h: float, extent_w: float, out: _Array, threads: int
+) -> bool: ...
+def weighted_pool(
+    features: _Array, weights: _Array, eps: float, out: _Array, threads: int
+) -> bool: ...
+def cosine_match(
+    features: _Array, prototypes: _Array, scale: float, softmax: bool, out: _Array, threads: int
+) -> bool: ...
+def linear_match(
+    features: _Array, weights: _Array, bias: _Array, out: _Array, threads: int
+) -> bool: ...
+def distance_stats(features: _Array, prototypes: _Array, out: _Array, threads: int) -> bool: ...
+def upsample_argmax(
+    logits: _Array, extent_h: float, extent_w: float, out: _Array, threads: int
+) -> bool: ...
+def preprocess(
+    image: _Array,
+    content_h: int,
+    content_w: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    out: _Array,
+    threads: int,
+) -> bool: ...
+def _simd() -> str: ...
+def _set_simd(level: str) -> bool: ...
+def _levels_built() -> list[str]: ...
+def _levels_usable() -> list[str]: ...
+def _read_probe(array: _Array, streams: int) -> float: ...

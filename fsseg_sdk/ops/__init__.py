@@ -1,0 +1,25 @@
+"""The only door to the kernels: arguments are checked once here, then the compiled code runs.
+
+numpy float32 arrays or CPU DLPack objects in (no copy where planes are contiguous), numpy arrays
+out. ``reference.py`` has the same functions in double precision.
+"""
+
+from __future__ import annotations
+
+from .imaging import preprocess, upsample_argmax
+from .matching import cosine_match, distance_stats, linear_match
+from .pooling import grid_weights, weighted_pool
+from .runtime import build_info, simd_level, simd_levels
+
+__all__ = [
+    "build_info",
+    "cosine_match",
+    "distance_stats",
+    "grid_weights",
+    "linear_match",
+    "preprocess",
+    "simd_level",
+    "simd_levels",
+    "upsample_argmax",
+    "weighted_pool",
+]

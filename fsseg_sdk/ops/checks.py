@@ -1,0 +1,155 @@
+"""What comes in: numpy or CPU DLPack, checked once, copied only if a kernel could not read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+FloatArray = NDArray[np.float32]
+
+FLOAT32 = np.dtype(np.float32)
+UINT8 = np.dtype(np.uint8)
+_CPU = 1  # kDLCPU
+
+
+def as_array(value: object, argument: str) -> NDArray[Any]:
+    """A numpy array, or a view of a CPU object that speaks DLPack (torch, cupy host, jax, ...)."""
+    if isinstance(value, np.ndarray):
+        return value
+    exchange = getattr(value, "__dlpack_device__", None)
+    if exchange is None or not hasattr(value, "__dlpack__"):
+        _refuse(argument, "a numpy array or a DLPack object", type(value).__name__, "Pass one.")
+    if int(exchange()[0]) != _CPU:
+        _refuse(argument, "memory of the CPU", f"DLPack device {exchange()}", "Move it to the CPU.")
+    try:
+        return np.from_dlpack(value)  # type: ignore[arg-type]
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        _refuse(
+            argument,
+            "a DLPack object that numpy can view",
+            f"{type(error).__name__}: {error}",
+            "Pass a plain float32 array (detached, not sparse).",
+        )
+
+
+def planes(value: object, argument: str, axes: str = "[B, C, h, w]") -> FloatArray:
+    """float32 ``[B, C, h, w]`` with contiguous planes; any strides of the first two axes."""
+    array = as_array(value, argument)
+    _require(array, argument, FLOAT32, 4, axes)
+    shape, strides = array.shape, array.strides
+    contiguous = (strides[3] == 4 or shape[3] == 1) and (
+        strides[2] == 4 * shape[3] or shape[2] == 1
+    )
+    if contiguous and array.flags.aligned:
+        return array
+    return array.copy(order="C")  # not ascontiguousarray, which leaves a misaligned array as it is
+
+
+def rows(value: object, argument: str, ranks: tuple[int, ...], axes: str) -> FloatArray:
+    """float32 ``[P, C]`` (or ``[B, P, C]``, ``[K]``) with a contiguous last axis."""
+    array = as_array(value, argument)
+    _require(array, argument, FLOAT32, array.ndim if array.ndim in ranks else ranks[0], axes)
+    if (array.strides[-1] == 4 or array.shape[-1] == 1) and array.flags.aligned:
+        return array
+    return array.copy(order="C")
+
+
+def mask_stack(value: object, argument: str) -> NDArray[Any]:
+    """``[B, H, W]`` uint8, bool (seen as uint8) or float32 with a contiguous last axis."""
+    array = as_array(value, argument)
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    dtype = UINT8 if array.dtype == UINT8 else FLOAT32
+    _require(array, argument, dtype, 3, "[B, H, W]", "uint8, bool or float32")
+    if (array.strides[2] == array.itemsize or array.shape[2] == 1) and array.flags.aligned:
+        return array
+    return array.copy(order="C")
+
+
+def rgb(value: object, argument: str) -> NDArray[np.uint8]:
+    """uint8 ``[H, W, 3]`` whose three channels lie side by side; rows and pixels may be strided."""
+    array = as_array(value, argument)
+    _require(array, argument, UINT8, 3, "[H, W, 3]")
+    if array.shape[2] != 3:
+        _refuse(argument, "[H, W, 3]", f"shape {array.shape}", "Pass RGB with channels last.")
+    return array if array.strides[2] == 1 else array.copy(order="C")
+
+
+def agree(got: tuple[int, ...], wanted: tuple[int, ...], argument: str, what: str) -> None:
+    """Two shapes, or parts of them, must be the same."""
+    if got != wanted:
+        _refuse(argument, f"{what} {wanted}", f"{got}", "Take both from the same features.")
+
+
+def size_pair(value: object, argument: str) -> tuple[int, int]:
+    """Two positive ints: (height, width)."""
+    if isinstance(value, Sequence) and len(value) == 2:
+        height, width = value
+        whole = isinstance(height, (int, np.integer)) and isinstance(width, (int, np.integer))
+        if whole and height >= 1 and width >= 1:
+            return int(height), int(width)
+    _refuse(argument, "two positive ints (height, width)", repr(value), "Pass a tuple of ints.")
+
+
+def extent_pair(
+    value: tuple[float, float] | None, grid: tuple[int, int], argument: str = "extent"
+) -> tuple[float, float]:
+    """The part of the grid that the picture covers; None is all of it."""
+    if value is None:
+        return float(grid[0]), float(grid[1])
+    height, width = number(value[0], argument), number(value[1], argument)
+    if not (0.0 < height <= grid[0] and 0.0 < width <= grid[1]):
+        _refuse(argument, f"0 < extent <= {grid}", repr(value), "Take it from Geometry.extent.")
+    return height, width
+
+
+def number(value: object, argument: str) -> float:
+    """A finite float."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value):
+        return float(value)
+    _refuse(argument, "a finite number", repr(value), "Pass a float.")
+
+
+def triple(value: object, argument: str, positive: bool = False) -> tuple[float, float, float]:
+    """Three finite floats, one a channel."""
+    if isinstance(value, (Sequence, np.ndarray)) and len(value) == 3:
+        one, two, three = (number(item, argument) for item in value)
+        if not positive or min(one, two, three) > 0.0:
+            return one, two, three
+    wanted = "three positive numbers" if positive else "three numbers"
+    _refuse(argument, wanted, repr(value), "Pass one for each of R, G, B.")
+
+
+def blame(arrays: dict[str, NDArray[Any]], otherwise: str) -> NoReturn:
+    """A kernel met something that is not finite: say which argument, where and what."""
+    for argument, array in arrays.items():
+        bad = ~np.isfinite(array)
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            _refuse(
+                argument,
+                "finite values",
+                f"{array[where]} at index {where} ({int(bad.sum())} in all)",
+                "Look at what made it: an overflow in half precision, or a division by 0.",
+            )
+    _refuse(next(iter(arrays)), "values whose result fits float32", "an overflow", otherwise)
+
+
+def _require(
+    array: NDArray[Any], argument: str, dtype: np.dtype[Any], rank: int, axes: str, names: str = ""
+) -> None:
+    if array.dtype != dtype:
+        expected = f"{names or dtype.name} {axes}"
+        _refuse(argument, expected, f"dtype {array.dtype.str}", "Convert it with .astype().")
+    if array.ndim != rank or array.size == 0:
+        _refuse(argument, f"non-empty {axes}", f"shape {array.shape}", "Give it that shape.")
+
+
+def _refuse(argument: str, expected: str, got: str, remedy: str) -> NoReturn:
+    raise InputError(argument, expected=expected, got=got, remedy=remedy)

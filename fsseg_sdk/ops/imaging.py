@@ -1,0 +1,75 @@
+"""Pictures to the encoder's input, and scores to labels at the picture's size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from . import checks
+from .checks import FloatArray
+from .runtime import choose_threads, kernels
+
+
+def upsample_argmax(
+    logits: object,
+    size: tuple[int, int],
+    extent: tuple[float, float] | None = None,
+    *,
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """Labels at the picture's size: argmax over P of the bilinear upsampling of ``logits``.
+
+    logits: ``[B, P, h, w]`` float32, P <= 255; size: ``(H, W)``; extent: the part of the grid that
+    the picture covers, in cells, from the top left; None is all of it. Ties go to the lowest
+    index. Returns ``[B, H, W]`` uint8. Raises InputError.
+    """
+    scores = checks.planes(logits, "logits", "[B, P, h, w]")
+    if scores.shape[1] > 255:
+        raise InputError(
+            "logits",
+            expected="at most 255 classes",
+            got=str(scores.shape[1]),
+            remedy="Segment in several passes.",
+        )
+    height, width = checks.size_pair(size, "size")
+    extent_h, extent_w = checks.extent_pair(extent, (scores.shape[2], scores.shape[3]))
+    out = np.empty((scores.shape[0], height, width), np.uint8)
+    if not kernels.upsample_argmax(scores, extent_h, extent_w, out, choose_threads(threads)):
+        checks.blame({"logits": scores}, "Scale the logits down.")
+    return out
+
+
+def preprocess(
+    image: object,
+    input_size: tuple[int, int],
+    content: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    *,
+    threads: int | None = None,
+) -> FloatArray:
+    """A picture of any size to the encoder's input: resize with antialiasing, normalise, pad.
+
+    image: uint8 ``[H, W, 3]`` (strided views are read in place); input_size: ``(S_h, S_w)``;
+    content: the size that the picture gets, at the top left; the rest is 0 (the mean colour).
+    The filter is Pillow's BILINEAR without its rounding to whole numbers.
+    Returns ``[1, 3, S_h, S_w]`` float32: ``(x / 255 - mean) / std``. Raises InputError.
+    """
+    pixels = checks.rgb(image, "image")
+    height, width = checks.size_pair(input_size, "input_size")
+    content_h, content_w = checks.size_pair(content, "content")
+    if content_h > height or content_w > width:
+        raise InputError(
+            "content",
+            expected=f"at most the input size {(height, width)}",
+            got=str((content_h, content_w)),
+            remedy="Take it from Geometry.content.",
+        )
+    means = checks.triple(mean, "mean")
+    deviations = checks.triple(std, "std", positive=True)
+    out = np.empty((1, 3, height, width), np.float32)
+    kernels.preprocess(
+        pixels, content_h, content_w, means, deviations, out, choose_threads(threads)
+    )
+    return out
