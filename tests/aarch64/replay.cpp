@@ -1,0 +1,253 @@
+// Runs the cases of a file on this processor's kernels, at every SIMD level, and compares with the
+// references in it: how the NEON code is tested on a machine without NEON (see run.sh).
+#include "case_file.h"
+
+#include "core/dispatch.h"
+#include "cosine_match/cosine_match.h"
+#include "distance_stats/distance_stats.h"
+#include "grid_weights/grid_weights.h"
+#include "linear_match/linear_match.h"
+#include "preprocess/preprocess.h"
+#include "upsample_argmax/upsample_argmax.h"
+#include "weighted_pool/weighted_pool.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+using namespace fsseg;
+
+namespace {
+
+constexpr int64_t pad = 131; // elements around the result, as in tests/ops/raw.py
+
+PlaneView planes(const Array &a) {
+    return {a.data<float>(), a.shape[0],   a.shape[1],  a.shape[2],
+            a.shape[3],      a.strides[0], a.strides[1]};
+}
+
+RowsView rows(const Array &a) {
+    if (a.shape.size() == 2) {
+        return {a.data<float>(), 1, a.shape[0], a.shape[1], 0, a.strides[0]};
+    }
+    return {a.data<float>(), a.shape[0], a.shape[1], a.shape[2], a.strides[0], a.strides[1]};
+}
+
+int64_t size_of_result(const Case &c, int axis) {
+    return static_cast<int64_t>(c.array("sizes").data<double>()[axis]);
+}
+
+Status grid_weights_case(const Case &c, void *out, int threads) {
+    const Array &masks = c.array("masks");
+    const bool bytes = masks.type == "u1";
+    const void *data = masks.data<uint8_t>();
+    if (!bytes) { data = masks.data<float>(); }
+    return run_grid_weights(Device::cpu,
+                            {data, bytes, masks.shape[0], masks.shape[1], masks.shape[2],
+                             masks.strides[0], masks.strides[1], c.number("extent_h"),
+                             c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
+                             static_cast<float *>(out), threads});
+}
+
+Status upsample_argmax_case(const Case &c, void *out, int threads) {
+    return run_upsample_argmax(Device::cpu,
+                               {planes(c.array("logits")), c.number("extent_h"),
+                                c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
+                                static_cast<uint8_t *>(out), threads});
+}
+
+Status preprocess_case(const Case &c, void *out, int threads) {
+    const Array &image = c.array("image");
+    const double *mean = c.array("mean").data<double>(), *std = c.array("std").data<double>();
+    const auto content = [&](const char *name) { return static_cast<int64_t>(c.number(name)); };
+    return run_preprocess(Device::cpu, {image.data<uint8_t>(),
+                                        image.shape[0],
+                                        image.shape[1],
+                                        image.strides[0],
+                                        image.shape[1] == 1 ? 3 : image.strides[1],
+                                        content("content_h"),
+                                        content("content_w"),
+                                        size_of_result(c, 2),
+                                        size_of_result(c, 3),
+                                        {mean[0], mean[1], mean[2]},
+                                        {std[0], std[1], std[2]},
+                                        static_cast<float *>(out),
+                                        threads});
+}
+
+using Run = std::function<Status(const Case &, void *out, int threads)>;
+
+const std::map<std::string, Run> &runs() {
+    static const std::map<std::string, Run> table = {
+        {"grid_weights",
+         [](const Case &c, void *out, int threads) {
+             const Array &m = c.array("masks");
+             const double *sizes = c.array("sizes").data<double>();
+             const bool bytes = m.type == "u1";
+             const void *data = bytes ? static_cast<const void *>(m.data<uint8_t>())
+                                      : static_cast<const void *>(m.data<float>());
+             return run_grid_weights(
+                 Device::cpu,
+                 {data, bytes, m.shape[0], m.shape[1], m.shape[2], m.strides[0], m.strides[1],
+                  c.number("extent_h"), c.number("extent_w"), static_cast<int64_t>(sizes[1]),
+                  static_cast<int64_t>(sizes[2]), static_cast<float *>(out), threads});
+         }},
+        {"upsample_argmax",
+         [](const Case &c, void *out, int threads) {
+             const double *sizes = c.array("sizes").data<double>();
+             return run_upsample_argmax(Device::cpu,
+                                        {planes(c.array("logits")), c.number("extent_h"),
+                                         c.number("extent_w"), static_cast<int64_t>(sizes[1]),
+                                         static_cast<int64_t>(sizes[2]),
+                                         static_cast<uint8_t *>(out), threads});
+         }},
+        {"preprocess",
+         [](const Case &c, void *out, int threads) {
+             const Array &image = c.array("image");
+             const double *sizes = c.array("sizes").data<double>();
+             const double *mean = c.array("mean").data<double>();
+             const double *std = c.array("std").data<double>();
+             return run_preprocess(Device::cpu, {image.data<uint8_t>(),
+                                                 image.shape[0],
+                                                 image.shape[1],
+                                                 image.strides[0],
+                                                 image.strides[1],
+                                                 static_cast<int64_t>(c.number("content_h")),
+                                                 static_cast<int64_t>(c.number("content_w")),
+                                                 static_cast<int64_t>(sizes[2]),
+                                                 static_cast<int64_t>(sizes[3]),
+                                                 {mean[0], mean[1], mean[2]},
+                                                 {std[0], std[1], std[2]},
+                                                 static_cast<float *>(out),
+                                                 threads});
+         }},
+        {"grid_weights", grid_weights_case},
+        {"upsample_argmax", upsample_argmax_case},
+        {"preprocess", preprocess_case},
+        {"weighted_pool",
+         [](const Case &c, void *out, int threads) {
+             return run_weighted_pool(Device::cpu,
+                                      {planes(c.array("features")), planes(c.array("weights")),
+                                       static_cast<float *>(out), c.number("eps"), threads});
+         }},
+        {"cosine_match",
+         [](const Case &c, void *out, int threads) {
+             return run_cosine_match(Device::cpu,
+                                     {planes(c.array("features")), rows(c.array("prototypes")),
+                                      static_cast<float *>(out), c.number("scale"),
+                                      c.number("softmax") != 0, threads});
+         }},
+        {"linear_match",
+         [](const Case &c, void *out, int threads) {
+             return run_linear_match(
+                 Device::cpu, {planes(c.array("features")), rows(c.array("weights")),
+                               c.array("bias").data<float>(), static_cast<float *>(out), threads});
+         }},
+        {"distance_stats",
+         [](const Case &c, void *out, int threads) {
+             return run_distance_stats(Device::cpu,
+                                       {planes(c.array("features")), rows(c.array("prototypes")),
+                                        static_cast<float *>(out), threads});
+         }},
+    };
+    return table;
+}
+
+// Empty if the result is right. Written with !(a <= b), so that NaN is wrong.
+std::string compare(const Case &c, const void *result, int64_t size) {
+    if (c.arrays.count("values") != 0) { // labels: within the margin of the best
+        const Array &values = c.array("values");
+        const int64_t classes = values.shape[1], pixels = values.shape[2] * values.shape[3];
+        for (int64_t i = 0; i < size; ++i) {
+            const double *at = values.data<double>() + i / pixels * classes * pixels + i % pixels;
+            const int label = static_cast<const uint8_t *>(result)[i];
+            double best = at[0];
+            for (int64_t p = 1; p < classes; ++p) { best = std::max(best, at[p * pixels]); }
+            if (label >= classes || !(best - at[label * pixels] <= c.number("margin"))) {
+                return "label " + std::to_string(label) + " at " + std::to_string(i);
+            }
+        }
+        return "";
+    }
+    const double *expected = c.array("expected").data<double>();
+    const float *got = static_cast<const float *>(result);
+    double errors = 0.0, energy = 0.0;
+    for (int64_t i = 0; i < size; ++i) {
+        double limit = 0.0, error = std::fabs(static_cast<double>(got[i]) - expected[i]);
+        if (c.arrays.count("limits") != 0) {
+            limit = c.array("limits").data<double>()[i];
+        } else {
+            const double top = c.number("top"), unit = top > 0.0 ? top : 1.0;
+            limit = c.number("max_error") * top;
+            error = error <= c.number("smallest") ? 0.0 : error - c.number("smallest");
+            errors += error / unit * error / unit;
+            energy += expected[i] / unit * expected[i] / unit;
+        }
+        if (!(error <= limit)) {
+            return "value " + std::to_string(got[i]) + ", expected " + std::to_string(expected[i]) +
+                   " at " + std::to_string(i);
+        }
+    }
+    if (c.arrays.count("limits") == 0 && !(errors <= c.number("nmse") * energy)) {
+        return "NMSE " + std::to_string(errors / energy);
+    }
+    return "";
+}
+
+std::string run_case(const Case &c) {
+    const bool labels = c.op == "upsample_argmax";
+    const int64_t item = labels ? 1 : 4;
+    int64_t size = 1;
+    for (int64_t i = 0; i < c.array("sizes").size(); ++i) {
+        size *= static_cast<int64_t>(c.array("sizes").data<double>()[i]);
+    }
+    std::vector<unsigned char> first;
+    for (int threads : {1, 3}) {
+        const int fill = threads == 1 ? 0x55 : 0xff;
+        std::vector<unsigned char> buffer((size + 2 * pad) * item, static_cast<uint8_t>(fill));
+        unsigned char *out = buffer.data() + pad * item;
+        if (runs().count(c.op) == 0) { return "the replayer does not know this op"; }
+        if (runs().at(c.op)(c, out, threads) != Status::ok) { return "status is not ok"; }
+        for (int64_t i = 0; i < pad * item; ++i) {
+            if (buffer[i] != fill || buffer[buffer.size() - 1 - i] != fill) {
+                return "wrote outside of the result";
+            }
+        }
+        const std::string wrong = compare(c, out, size);
+        if (!wrong.empty()) { return wrong; }
+        std::vector<unsigned char> bytes(out, out + size * item);
+        if (threads == 1) { first = bytes; }
+        if (bytes != first) { return "1 and 3 threads differ"; }
+    }
+    return "";
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    if (argc != 2) { return 2; }
+    std::ifstream file(argv[1], std::ios::binary);
+    std::map<std::string, int> passed;
+    int failed = 0, total = 0;
+    Case c;
+    while (read_case(file, c)) {
+        for (int level = 0; level < level_count; ++level) {
+            if (!set_level(static_cast<Level>(level))) { continue; }
+            const char *name = level_name(static_cast<Level>(level));
+            const std::string wrong = run_case(c);
+            ++total;
+            if (wrong.empty()) {
+                ++passed[std::string(name) + " " + c.op];
+            } else {
+                ++failed;
+                std::printf("FAILED %s %s %s: %s\n", name, c.op.c_str(), c.name.c_str(),
+                            wrong.c_str());
+            }
+        }
+    }
+    for (const auto &entry : passed) {
+        std::printf("%5d passed  %s\n", entry.second, entry.first.c_str());
+    }
+    std::printf("%d failed of %d\n", failed, total);
+    return failed != 0 || total == 0 ? 1 : 0;
+}

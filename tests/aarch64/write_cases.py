@@ -1,0 +1,92 @@
+"""Writes op cases, their references and tolerances to one file for the replayer (replay.cpp).
+
+    python -m tests.aarch64.write_cases OUTPUT
+
+A line "case OP NAME", then lines "number NAME VALUE" and "array NAME TYPE RANK SHAPE... STRIDES...
+OFFSET BYTES", each array line followed by that many raw bytes (all that the view spans, gaps
+included; OFFSET in elements is where its first element lies), then "end".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fsseg_sdk.ops import reference
+from tests.ops.cases import Case, all_cases
+from tests.ops.compare import MAX_ERROR, NMSE, SMALLEST, label_limit, scale_of, stats_limits
+from tests.ops.raw import binding_arguments
+
+LARGEST = 2_000_000  # bytes of one array: an emulated processor is slow
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "grid_weights": ("masks", "extent_h", "extent_w"),
+    "weighted_pool": ("features", "weights", "eps"),
+    "cosine_match": ("features", "prototypes", "scale", "softmax"),
+    "linear_match": ("features", "weights", "bias"),
+    "distance_stats": ("features", "prototypes"),
+    "upsample_argmax": ("logits", "extent_h", "extent_w"),
+    "preprocess": ("image", "content_h", "content_w", "mean", "std"),
+}
+
+
+def write_array(file: BinaryIO, name: str, array: Any) -> None:
+    spans = [s * (n - 1) for s, n in zip(array.strides, array.shape, strict=True) if n > 1]
+    low = sum(min(0, span) for span in spans)
+    high = sum(max(0, span) for span in spans) + array.itemsize
+    memory = ctypes.string_at(array.ctypes.data + low, high - low)
+    strides = [s // array.itemsize for s in array.strides]
+    fields = [name, array.dtype.str[1:], array.ndim, *array.shape, *strides]
+    fields += [-low // array.itemsize, len(memory)]
+    file.write(("array " + " ".join(map(str, fields)) + "\n").encode())
+    file.write(memory)
+
+
+def tolerances(case: Case, arguments: dict[str, Any], expected: Any) -> dict[str, Any]:
+    """Names as compare() of replay.cpp reads them."""
+    if case.op == "upsample_argmax":
+        values = np.ascontiguousarray(reference.upsample(**arguments))
+        return {"values": values, "margin": label_limit(arguments)}
+    if case.op == "distance_stats":
+        return {"expected": expected, "limits": stats_limits(expected)}
+    scale = scale_of(case.op, arguments)
+    top = float(np.abs(expected).max()) if scale is None else scale
+    limits = {"max_error": MAX_ERROR, "nmse": NMSE, "smallest": SMALLEST, "top": top}
+    return {"expected": expected, **limits}
+
+
+def write_case(file: BinaryIO, case: Case) -> bool:
+    """False: left out, too large."""
+    arguments = case.arguments()
+    if any(isinstance(a, np.ndarray) and a.nbytes > LARGEST for a in arguments.values()):
+        return False
+    expected = np.ascontiguousarray(getattr(reference, case.op)(**arguments))
+    if case.op == "upsample_argmax" and expected.nbytes * arguments["logits"].shape[1] > LARGEST:
+        return False
+    values = zip(NAMES[case.op], binding_arguments(case.op, arguments), strict=True)
+    fields = {**dict(values), **tolerances(case, arguments, expected)}
+    sizes = np.array(expected.shape, np.float64)  # of the result
+    file.write(f"case {case.op} {case.name.replace(' ', '')}\n".encode())
+    for name, value in {**fields, "sizes": sizes}.items():
+        if isinstance(value, np.ndarray):
+            write_array(file, name, value)
+        elif isinstance(value, tuple):
+            write_array(file, name, np.array(value, np.float64))
+        else:
+            file.write(f"number {name} {float(value)!r}\n".encode())
+    file.write(b"end\n")
+    return True
+
+
+def main() -> None:
+    with Path(sys.argv[1]).open("wb") as file:
+        written = sum(write_case(file, case) for case in all_cases())
+    print(f"{written} cases of {len(all_cases())} written; the others are too large")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""The case table of every op: what the conformance suite, the replayer and the benchmarks run.
+
+A case is an op, a printable name and a function that makes the op's named arguments from a random
+generator seeded by the name. Adding an op means adding its rows here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, picture, values
+
+Arguments = dict[str, Any]
+Maker = Callable[[np.random.Generator], Arguments]
+
+OPS = (
+    "grid_weights",
+    "weighted_pool",
+    "cosine_match",
+    "linear_match",
+    "distance_stats",
+    "upsample_argmax",
+    "preprocess",
+)
+
+# Most are no multiple of any vector: one pixel, one row, one column, odd, a tile and more.
+MAPS = [(1, 1), (1, 7), (5, 1), (3, 5), (7, 13), (16, 16), (28, 28), (33, 41), (60, 60)]
+CHANNELS = [1, 2, 15, 16, 17, 33, 192]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a table."""
+
+    op: str
+    name: str
+    maker: Maker
+
+    def arguments(self) -> Arguments:
+        """Fresh arguments; the same each time."""
+        return self.maker(np.random.default_rng(zlib.crc32(f"{self.op} {self.name}".encode())))
+
+    def __str__(self) -> str:
+        return f"{self.op}-{self.name}"
+
+
+def _grid_weights() -> Iterator[Case]:
+    def case(shape: Any, grid: Any, kind: str, extent: Any = None) -> Case:
+        return Case(
+            "grid_weights",
+            f"{'x'.join(map(str, shape))}-to-{grid[0]}x{grid[1]}-{kind}-extent-{extent}",
+            lambda rng: {"masks": mask_of(rng, shape, kind), "grid": grid, "extent": extent},
+        )
+
+    sizes = [(1, 1), (1, 9), (7, 1), (5, 6), (31, 33), (64, 48), (473, 473)]
+    for size, grid in itertools.product(sizes, [(1, 1), (1, 5), (3, 2), (28, 28), (60, 60)]):
+        yield case((2, *size), grid, "binary")
+    for kind in ("empty", "full", "pixel", "bool", "weights", "float", "rows", "columns"):
+        yield case((3, 37, 53), (9, 11), kind)
+        yield case((1, 480, 640), (28, 28), kind)
+    for extent in ((28.0, 21.0), (15.75, 28.0), (0.5, 0.25), (20.999, 27.001)):
+        yield case((2, 90, 120), (28, 28), "float", extent)
+        yield case((1, 9, 3), (28, 28), "binary", extent)
+    # More columns than a tile, more rows of full bytes than 16-bit sums hold, cells of one pixel.
+    for size in ((3, 1337), (5000, 3), (512, 33), (28, 28)):
+        yield case((1, *size), (28, 28), "weights")
+        yield case((1, *size), (2, 3), "float", (1.5, 2.25))
+    yield case((1, 1080, 1920), (28, 28), "binary")
+
+
+def _weighted_pool() -> Iterator[Case]:
+    def case(
+        f: Any, maps: int, kind: str = "normal", layout: str = "contiguous", weights: str = "float"
+    ) -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            masks = mask_of(rng, (f[0] * maps, *f[2:]), weights).astype(np.float32)
+            w = laid_out(masks.reshape(f[0], maps, *f[2:]), layout)
+            return {"features": laid_out(values(rng, f, kind), layout), "weights": w, "eps": 1e-5}
+
+        name = f"{'x'.join(map(str, f))}-maps-{maps}-{kind}-{layout}-{weights}"
+        return Case("weighted_pool", name, make)
+
+    for channels, size in itertools.product(CHANNELS, MAPS):
+        yield case((2, channels, *size), 2)
+    for maps in (1, 3, 4, 5, 11):
+        yield case((2, 19, 9, 11), maps)
+    for kind in KINDS:
+        yield case((2, 20, 9, 11), 3, kind)
+    for layout in LAYOUTS:
+        yield case((3, 20, 9, 11), 3, layout=layout)
+    for weights in ("empty", "full", "pixel"):
+        yield case((2, 17, 7, 9), 2, weights=weights)
+    yield case((1, 9, 130, 131), 2, "offset")
+    yield case((1, 1024, 60, 60), 2, "relu")
+
+
+def _vectors(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
+    """Prototypes: rows of a kind, the last one zero where there are three or more."""
+    rows = values(rng, shape, "normal" if kind in ("mixed", "denormal") else kind)
+    if shape[-2] >= 3:
+        rows[..., -1, :] = 0
+    return rows
+
+
+def _cosine_match() -> Iterator[Case]:
+    def case(
+        f: Any,
+        count: int,
+        kind: str = "normal",
+        layout: str = "contiguous",
+        own: bool = False,
+        softmax: bool = False,
+        scale: float = 20.0,
+        rows: str = "normal",
+    ) -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            shape = (f[0], count, f[1]) if own else (count, f[1])
+            return {
+                "features": laid_out(values(rng, f, kind), layout),
+                "prototypes": _vectors(rng, shape, rows),
+                "scale": scale,
+                "softmax": softmax,
+            }
+
+        name = f"{'x'.join(map(str, f))}-P-{count}-{kind}-{layout}-own-{own}-softmax-{softmax}"
+        return Case("cosine_match", f"{name}-scale-{scale}-{rows}", make)
+
+    for channels, size in itertools.product(CHANNELS, MAPS):
+        yield case((2, channels, *size), 2)
+    for count, own, softmax in itertools.product(
+        (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 21), (False, True), (False, True)
+    ):
+        yield case((2, 35, 9, 11), count, own=own, softmax=softmax)
+    for kind, softmax in itertools.product(KINDS, (False, True)):
+        yield case((2, 20, 9, 11), 3, kind, softmax=softmax)
+    for rows in ("huge", "tiny", "limit", "zero", "offset"):
+        yield case((1, 20, 9, 11), 3, rows=rows)
+        yield case((1, 20, 9, 11), 3, "mixed", rows=rows)
+    for layout in LAYOUTS:
+        yield case((3, 20, 9, 11), 3, layout=layout, own=True)
+    for scale in (1.0, -3.0, 0.0, 1000.0):
+        yield case((1, 20, 9, 11), 3, scale=scale, softmax=True)
+    yield case((1, 3, 70, 71), 2)
+    for count in (2, 6):
+        yield case((1, 1024, 60, 60), count, "relu")
+
+
+def _linear_match() -> Iterator[Case]:
+    def case(f: Any, count: int, kind: str = "normal", layout: str = "contiguous") -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            weights = values(rng, (count, f[1]), "normal")
+            if kind == "limit":
+                weights *= np.float32(0.01)  # products overflow in float32 sums only on the way
+            return {
+                "features": laid_out(values(rng, f, kind), layout),
+                "weights": weights,
+                "bias": values(rng, (count,), "normal"),
+            }
+
+        return Case("linear_match", f"{'x'.join(map(str, f))}-K-{count}-{kind}-{layout}", make)
+
+    for channels, size in itertools.product(CHANNELS, MAPS):
+        yield case((2, channels, *size), 2)
+    for count in (1, 3, 4, 5, 6, 7, 13):
+        yield case((2, 35, 9, 11), count)
+    for kind in KINDS:
+        yield case((2, 20, 9, 11), 3, kind)
+    for layout in LAYOUTS:
+        yield case((3, 20, 9, 11), 3, layout=layout)
+    yield case((1, 1024, 60, 60), 6, "relu")
+
+
+def _distance_stats() -> Iterator[Case]:
+    def case(f: Any, count: int, kind: str = "normal", layout: str = "contiguous") -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            if kind == "constant":
+                pixel = rng.standard_normal((1, f[1], 1, 1)) * np.ones(f)
+                features = (pixel * rng.uniform(0.1, 9.0, (f[0], 1, *f[2:]))).astype(np.float32)
+            else:
+                features = values(rng, f, kind)
+            prototypes = _vectors(rng, (count, f[1]), "normal")
+            return {"features": laid_out(features, layout), "prototypes": prototypes}
+
+        return Case("distance_stats", f"{'x'.join(map(str, f))}-N-{count}-{kind}-{layout}", make)
+
+    for channels, size in itertools.product(CHANNELS, MAPS):
+        yield case((2, channels, *size), 2)
+    for count in (1, 3, 6, 7, 13):
+        yield case((2, 35, 9, 11), count)
+    for kind in [*KINDS, "constant"]:
+        yield case((2, 20, 9, 11), 3, kind)
+    for layout in LAYOUTS:
+        yield case((3, 20, 9, 11), 3, layout=layout)
+    yield case((1, 1024, 60, 60), 2, "relu")
+
+
+def _upsample_argmax() -> Iterator[Case]:
+    def case(
+        logits: Any, size: Any, kind: str = "normal", layout: str = "contiguous", extent: Any = None
+    ) -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            if kind == "ties":
+                scores = rng.integers(0, 3, logits).astype(np.float32)
+            elif kind == "far":  # differences overflow
+                scores = np.where(rng.random(logits) < 0.5, -3.4e38, 3.4e38).astype(np.float32)
+            elif kind == "equal":
+                scores = np.ones(logits, np.float32)
+            else:
+                scores = values(rng, logits, kind)
+            return {"logits": laid_out(scores, layout), "size": size, "extent": extent}
+
+        name = f"{'x'.join(map(str, logits))}-to-{size[0]}x{size[1]}-{kind}-{layout}"
+        return Case("upsample_argmax", f"{name}-extent-{extent}", make)
+
+    sizes = [(1, 1), (1, 19), (23, 1), (37, 53), (64, 128), (9, 400)]
+    for grid, size in itertools.product([(1, 1), (1, 5), (3, 1), (7, 13), (28, 28)], sizes):
+        for classes in (1, 2, 3):
+            yield case((2, classes, *grid), size)
+    for classes in (4, 5, 6, 7, 16, 17, 255):
+        yield case((1, classes, 7, 9), (41, 67))
+    for kind in ("ties", "equal", "far", "zero", "huge", "tiny", "denormal", "limit", "offset"):
+        for classes in (2, 4):
+            yield case((2, classes, 6, 5), (45, 77), kind)
+    for layout in LAYOUTS:
+        yield case((2, 3, 6, 5), (45, 77), layout=layout)
+    for extent in ((28.0, 21.0), (15.75, 28.0), (0.5, 0.25), (20.999, 27.001)):
+        yield case((2, 2, 28, 28), (90, 120), extent=extent)
+        yield case((1, 3, 28, 28), (9, 3), extent=extent)
+    for classes in (2, 6):
+        yield case((1, classes, 60, 60), (480, 640))
+        yield case((1, classes, 60, 60), (480, 640), "denormal")
+        yield case((1, classes, 40, 70), (23, 31))  # fewer pixels than cells
+        yield case((1, classes, 2, 3), (3, 1500))  # many pixels between two columns
+
+
+def _preprocess() -> Iterator[Case]:
+    def case(size: Any, input_size: Any, content: Any = None, layout: str = "contiguous") -> Case:
+        def make(rng: np.random.Generator) -> Arguments:
+            return {
+                "image": picture(rng, size, layout),
+                "input_size": input_size,
+                "content": content or input_size,
+                "mean": (0.485, 0.456, 0.406),
+                "std": (0.229, 0.224, 0.225),
+            }
+
+        name = f"{size[0]}x{size[1]}-to-{input_size}-content-{content}-{layout}".replace(" ", "")
+        return Case("preprocess", name, make)
+
+    sizes = [(1, 1), (1, 40), (33, 1), (17, 19), (64, 64), (97, 131), (480, 640)]
+    for size, input_size in itertools.product(sizes, [(1, 1), (5, 7), (64, 64), (97, 48)]):
+        yield case(size, input_size)
+    for content in ((64, 36), (17, 64), (1, 1), (63, 63)):
+        yield case((120, 90), (64, 64), content)
+    for layout in ("rgba", "cropped", "flipped", "flipped-rgba", "sparse", "turned", "bgr"):
+        yield case((75, 61), (32, 48), layout=layout)
+        yield case((20, 30), (64, 64), (43, 64), layout)
+        yield case((5, 5000), (4, 33), (3, 31), layout)  # more columns than a tile
+    yield case((20, 30), (64, 64), layout="read-only")
+    yield case((5, 1000), (4, 2))  # windows at the border are much shorter than the longest
+    for size in ((4000, 1), (1, 4000), (2000, 3), (3, 3000), (2, 70000), (70000, 2)):
+        yield case(size, (32, 32))
+    yield case((1080, 1920), (448, 448))
+
+
+def all_cases() -> list[Case]:
+    """Every row of every table."""
+    tables = (_grid_weights, _weighted_pool, _cosine_match, _linear_match, _distance_stats)
+    more = (_upsample_argmax, _preprocess)
+    return [case for table in (*tables, *more) for case in table()]

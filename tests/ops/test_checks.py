@@ -1,0 +1,226 @@
+"""What ops refuse, and in which words; and what they take that is not a plain array."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fsseg_sdk import ops
+from fsseg_sdk.errors import InputError
+from tests.ops.cases import OPS
+
+
+def good(op: str) -> dict[str, Any]:
+    """Small valid arguments of an op, all arrays of it writeable and contiguous."""
+    rng = np.random.default_rng(1)
+    planes = rng.standard_normal((2, 20, 9, 70)).astype(np.float32)
+    rows = rng.standard_normal((8, 20)).astype(np.float32)
+    if op == "grid_weights":
+        return {"masks": rng.random((2, 30, 40), dtype=np.float32), "grid": (5, 6)}
+    if op == "weighted_pool":
+        return {"features": planes, "weights": rng.random((2, 3, 9, 70), dtype=np.float32)}
+    if op == "linear_match":
+        return {"features": planes, "weights": rows, "bias": np.ones(8, np.float32)}
+    if op == "upsample_argmax":
+        return {"logits": planes[:, :4].copy(), "size": (31, 47)}
+    if op == "preprocess":
+        image = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        sizes = {"input_size": (16, 16), "content": (12, 16)}
+        return {"image": image, **sizes, "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+    return {"features": planes, "prototypes": rows}
+
+
+FLOAT_ARRAYS = [
+    (op, name)
+    for op in OPS
+    for name, value in good(op).items()
+    if isinstance(value, np.ndarray) and value.dtype == np.float32
+]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("op", "name"), FLOAT_ARRAYS)
+@pytest.mark.parametrize("where", [0.0, 0.37, 1.0])
+def test_non_finite_is_refused_by_name(op: str, name: str, value: float, where: float) -> None:
+    arguments = good(op)
+    array = arguments[name]
+    index = int(where * (array.size - 1))
+    array.reshape(-1)[index] = value
+    with pytest.raises(InputError) as caught:
+        getattr(ops, op)(**arguments)
+    assert caught.value.argument == name
+    assert str(tuple(map(int, np.unravel_index(index, array.shape)))) in caught.value.got
+    array.reshape(-1)[index] = 0.5  # the next call is fine
+    getattr(ops, op)(**arguments)
+
+
+def _wrong(array: Any) -> dict[str, Any]:
+    swapped = array.astype(array.dtype.newbyteorder("S"))
+    wrong = {
+        "list": array.tolist(),
+        "none": None,
+        "float64": array.astype(np.float64),
+        "object": array.astype(object),
+        "complex": array.astype(np.complex64),
+        "rank+1": array[None, None],
+        "rank-1": array.reshape(-1)[0],
+        "empty": array[:0],
+    }
+    if array.itemsize > 1:
+        wrong["byteorder"] = swapped
+    return wrong
+
+
+WRONG = [
+    (op, name, kind)
+    for op in OPS
+    for name, value in good(op).items()
+    if isinstance(value, np.ndarray)
+    for kind in _wrong(value)
+]
+
+
+@pytest.mark.parametrize(("op", "name", "kind"), WRONG)
+def test_wrong_arrays_are_refused_by_name(op: str, name: str, kind: str) -> None:
+    arguments = good(op)
+    arguments[name] = _wrong(arguments[name])[kind]
+    with pytest.raises(InputError) as caught:
+        getattr(ops, op)(**arguments)
+    assert caught.value.argument == name
+    assert caught.value.expected and caught.value.got and caught.value.remedy
+
+
+OTHER: list[tuple[str, str, Any, str]] = [
+    ("grid_weights", "grid", (0, 5), "grid"),
+    ("grid_weights", "grid", (5,), "grid"),
+    ("grid_weights", "grid", (5.5, 6), "grid"),
+    ("grid_weights", "extent", (5.1, 6.0), "extent"),
+    ("grid_weights", "extent", (0.0, 6.0), "extent"),
+    ("grid_weights", "extent", (float("nan"), 6.0), "extent"),
+    ("weighted_pool", "weights", np.ones((2, 3, 70, 9), np.float32), "weights"),
+    ("weighted_pool", "weights", np.ones((1, 3, 9, 70), np.float32), "weights"),
+    ("weighted_pool", "eps", float("inf"), "eps"),
+    ("weighted_pool", "eps", "small", "eps"),
+    ("cosine_match", "prototypes", np.ones((3, 19), np.float32), "prototypes"),
+    ("cosine_match", "prototypes", np.ones((3, 2, 20), np.float32), "prototypes"),
+    ("cosine_match", "scale", float("nan"), "scale"),
+    ("linear_match", "weights", np.ones((8, 21), np.float32), "weights"),
+    ("linear_match", "bias", np.ones(7, np.float32), "bias"),
+    ("distance_stats", "prototypes", np.ones((3, 19), np.float32), "prototypes"),
+    ("distance_stats", "prototypes", np.ones((2, 3, 20), np.float32), "prototypes"),
+    ("upsample_argmax", "logits", np.ones((1, 256, 2, 2), np.float32), "logits"),
+    ("upsample_argmax", "size", (-1, 4), "size"),
+    ("upsample_argmax", "extent", (9.0, 71.0), "extent"),
+    ("preprocess", "image", np.zeros((4, 4, 4), np.uint8), "image"),
+    ("preprocess", "content", (17, 16), "content"),
+    ("preprocess", "input_size", "16", "input_size"),
+    ("preprocess", "mean", (0.5, 0.5), "mean"),
+    ("preprocess", "std", (0.2, 0.0, 0.2), "std"),
+    ("preprocess", "std", (0.2, float("nan"), 0.2), "std"),
+]
+
+
+@pytest.mark.parametrize(("op", "name", "value", "blamed"), OTHER)
+def test_other_arguments(op: str, name: str, value: Any, blamed: str) -> None:
+    with pytest.raises(InputError) as caught:
+        getattr(ops, op)(**{**good(op), name: value})
+    assert caught.value.argument == blamed
+
+
+@pytest.mark.parametrize(("op", "threads"), list(itertools.product(OPS, [0, -1, 1.5, "2", True])))
+def test_threads(op: str, threads: Any) -> None:
+    with pytest.raises(InputError, match="threads"):
+        getattr(ops, op)(**good(op), threads=threads)
+
+
+def test_sum_of_weights_that_cancels_eps() -> None:
+    arguments = good("weighted_pool")
+    arguments["weights"][:] = 0
+    with pytest.raises(InputError, match="eps"):
+        ops.weighted_pool(**arguments, eps=0.0)
+
+
+class Exchanged:
+    """A CPU array that speaks nothing but DLPack, in one of its two versions."""
+
+    def __init__(self, array: Any, versioned: bool, device: tuple[int, int] = (1, 0)) -> None:
+        self.array, self.versioned, self.device = array, versioned, device
+        self.capsules: list[str] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, **request: Any) -> Any:
+        capsule = self.array.__dlpack__(max_version=(1, 0) if self.versioned else None)
+        self.capsules.append(repr(capsule))
+        return capsule
+
+
+@pytest.mark.parametrize(("op", "versioned"), list(itertools.product(OPS, [False, True])))
+def test_dlpack_in(op: str, versioned: bool) -> None:
+    arguments = good(op)
+    expected = getattr(ops, op)(**arguments)
+    wrapped = {
+        name: Exchanged(value, versioned) if isinstance(value, np.ndarray) else value
+        for name, value in arguments.items()
+    }
+    assert getattr(ops, op)(**wrapped).tobytes() == expected.tobytes()
+    wanted = "dltensor_versioned" if versioned else 'dltensor"'
+    for value in wrapped.values():
+        if isinstance(value, Exchanged):
+            assert any(wanted in capsule for capsule in value.capsules)
+
+
+def test_dlpack_is_not_copied() -> None:
+    features = good("weighted_pool")["features"]
+    view = ops.checks.planes(Exchanged(features, True), "features")  # type: ignore[attr-defined]
+    assert np.shares_memory(view, features)
+    result = ops.weighted_pool(features, features[:, :2])
+    assert np.shares_memory(np.from_dlpack(result), result)  # and out
+
+
+def test_dlpack_of_another_device_is_refused() -> None:
+    arguments = good("weighted_pool")
+    arguments["features"] = Exchanged(arguments["features"], True, device=(2, 0))
+    with pytest.raises(InputError, match="memory of the CPU"):
+        ops.weighted_pool(**arguments)
+
+
+def test_dlpack_that_fails_is_refused() -> None:
+    class Broken(Exchanged):
+        def __dlpack__(self, **request: Any) -> Any:
+            raise BufferError("requires a gradient")
+
+    arguments = good("weighted_pool")
+    arguments["features"] = Broken(arguments["features"], True)
+    with pytest.raises(InputError, match="requires a gradient"):
+        ops.weighted_pool(**arguments)
+
+
+def _misaligned(array: Any) -> Any:
+    raw = np.zeros(array.nbytes + 1, np.uint8)
+    raw[1:] = np.frombuffer(array.tobytes(), np.uint8)
+    return raw[1:].view(array.dtype).reshape(array.shape)
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "transposed": lambda a: np.ascontiguousarray(a.T).T,
+    "fortran": np.asfortranarray,
+    "misaligned": _misaligned,
+    "wide": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+}
+
+
+@pytest.mark.parametrize(("op", "view"), list(itertools.product(OPS, sorted(VIEWS))))
+def test_any_strides_give_the_same_bits(op: str, view: str) -> None:
+    arguments = good(op)
+    expected = getattr(ops, op)(**arguments)
+    viewed = {
+        name: VIEWS[view](value) if isinstance(value, np.ndarray) else value
+        for name, value in arguments.items()
+    }
+    assert getattr(ops, op)(**viewed).tobytes() == expected.tobytes()

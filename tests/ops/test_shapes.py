@@ -1,0 +1,80 @@
+"""Shapes that nobody thought of: hypothesis looks for the one that breaks an op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsseg_sdk import _kernels, ops
+from fsseg_sdk.ops import reference
+from tests.ops.cases import OPS
+from tests.ops.compare import difference
+from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, picture, values
+
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+kinds = st.sampled_from(["normal", *KINDS])
+layouts = st.sampled_from(["contiguous", *LAYOUTS])
+
+
+@st.composite
+def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    batch, count, channels = (
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 9)),
+        draw(st.integers(1, 70)),
+    )
+    grid, size = draw(sizes), draw(sizes)
+    part = st.floats(0.01, 1.0)
+    extent = draw(st.none() | st.tuples(part, part).map(lambda p: (p[0] * grid[0], p[1] * grid[1])))
+    if op == "grid_weights":
+        kind = draw(st.sampled_from(["binary", "float", "bool", "weights", "rows", "columns"]))
+        return {"masks": mask_of(rng, (batch, *size), kind), "grid": grid, "extent": extent}
+    if op == "preprocess":
+        fraction = draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))
+        content = tuple(max(1, int(f * s)) for f, s in zip(fraction, grid, strict=True))
+        layout = draw(
+            st.sampled_from(["contiguous", "rgba", "cropped", "flipped", "turned", "bgr"])
+        )
+        image = picture(rng, size, layout)
+        colour = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        return {"image": image, "input_size": grid, "content": content, **colour}
+    if op == "upsample_argmax":
+        logits = laid_out(values(rng, (batch, count, *grid), draw(kinds)), draw(layouts))
+        return {"logits": logits, "size": size, "extent": extent}
+    features = laid_out(values(rng, (batch, channels, *grid), draw(kinds)), draw(layouts))
+    if op == "weighted_pool":
+        weights = laid_out(rng.random((batch, count, *grid), dtype=np.float32), draw(layouts))
+        return {"features": features, "weights": weights, "eps": 1e-5}
+    rows = values(rng, (count, channels), "normal")
+    if op == "linear_match":
+        return {"features": features, "weights": rows * np.float32(0.1), "bias": rows[:, 0].copy()}
+    if op == "cosine_match":
+        return {
+            "features": features,
+            "prototypes": rows,
+            "scale": 20.0,
+            "softmax": draw(st.booleans()),
+        }
+    return {"features": features, "prototypes": rows}
+
+
+@pytest.mark.parametrize("op", OPS)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_shape(op: str, data: st.DataObject) -> None:
+    arguments = data.draw(arguments_of(op))
+    expected = getattr(reference, op)(**arguments)
+    before = ops.simd_level()
+    try:
+        for level in ops.simd_levels():
+            _kernels._set_simd(level)
+            result = getattr(ops, op)(**arguments, threads=1)
+            assert difference(op, result, arguments, expected) is None, level
+            assert getattr(ops, op)(**arguments, threads=3).tobytes() == result.tobytes()
+    finally:
+        _kernels._set_simd(before)
