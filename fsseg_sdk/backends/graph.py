@@ -1,0 +1,85 @@
+"""What a backend is to the rest of the SDK: named tensors in, named tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+__all__ = ["BackendStatus", "Graph", "GraphSpec", "TensorInfo"]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph's input or output. dtype: a numpy name; shape: -1 where any length will do."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of `shape` fits; a free axis has a length of 1 or more."""
+        return len(shape) == len(self.shape) and all(
+            found == right or (right == -1 and found >= 1)
+            for right, found in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        shape = ", ".join("any" if length == -1 else str(length) for length in self.shape)
+        return f"{self.name!r} {self.dtype} [{shape}]"
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """What a manifest says about one ONNX graph.
+
+    file: the member that holds it. storage: the type of its weights in the file; compute: the
+    type that it calculates in ("float16" weights behind a Cast compute in "float32").
+    """
+
+    file: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    storage: str = "float32"
+    compute: str = "float32"
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """A graph that is ready to run. Immutable; `run` may be called from many threads at once."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs for one array per input, in the types and shapes that are declared."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """What `probe` found. reason: why it is not available, or what is odd; "" if neither.
+
+    precisions: what a graph can be asked to compute in ("fp32", ...).
+    """
+
+    name: str
+    available: bool
+    reason: str
+    version: str | None
+    device: str
+    precisions: tuple[str, ...]

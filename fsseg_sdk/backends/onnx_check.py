@@ -1,0 +1,201 @@
+"""Looks through an ONNX file before a runtime parses it, without the onnx package.
+
+Refused: weights outside the file, operators of other domains than ONNX's own, control flow, local
+functions, tensors whose stated size is not the size of their data, messages that are cut off or
+read differently by different parsers, ORT's other format, names that nobody defines, and inputs
+or outputs other than the manifest's. What passes may still be more than a runtime can do; and a
+runtime has bugs of its own (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..fields import Refusal
+from . import onnx_schema as schema
+from .graph import GraphSpec, TensorInfo
+from .protobuf import MalformedError, Span, decoded, parse
+
+__all__ = ["OnnxSummary", "check_onnx"]
+
+MAX_NODES = 50_000
+MAX_LENGTH = 1 << 40  # of one axis
+_DOMAINS = (b"", b"ai.onnx")
+_STORES = {  # where a tensor keeps its values: bytes of one, 0 for variable length
+    "raw_data": 1, "float_data": 4, "int32_data": 0, "int64_data": 0, "double_data": 8,
+    "uint64_data": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OnnxSummary:
+    """What a checked ONNX file holds. A free axis is -1 in the shapes."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opset: int
+    nodes: int
+    weight_bytes: int
+
+
+def check_onnx(data: bytes, spec: GraphSpec, refuse: Refusal) -> OnnxSummary:
+    """Checks the ONNX file `data` against `spec`; raises what `refuse` makes, naming the file.
+
+    The only cost that grows with the file is one step per node and per tensor: milliseconds.
+    """
+    part = f"member {spec.file!r}"
+    try:
+        summary = _model(data)
+    except MalformedError as error:
+        raise refuse(
+            part, expected="an ONNX graph of plain tensors in one file", got=str(error)
+        ) from None
+    for what, declared, found in (
+        ("inputs", spec.inputs, summary.inputs),
+        ("outputs", spec.outputs, summary.outputs),
+    ):
+        if sorted(info.name for info in declared) != sorted(info.name for info in found):
+            raise refuse(part, expected=f"{what} {_names(declared)}", got=_names(found))
+        by_name = {info.name: info for info in found}
+        for info in declared:
+            if not _serves(by_name[info.name], info):
+                raise refuse(part, expected=f"{info}", got=f"{by_name[info.name]}")
+    return summary
+
+
+def _names(infos: Sequence[TensorInfo]) -> str:
+    return ", ".join(repr(info.name) for info in infos) or "nothing"
+
+
+def _serves(found: TensorInfo, declared: TensorInfo) -> bool:
+    """A graph may leave more axes free than the manifest says, never fewer."""
+    return (
+        found.dtype == declared.dtype
+        and len(found.shape) == len(declared.shape)
+        and all(
+            there in (-1, here) for there, here in zip(found.shape, declared.shape, strict=True)
+        )
+    )
+
+
+def _model(data: bytes) -> OnnxSummary:
+    if not data:
+        raise MalformedError("an empty file")
+    if data[4:8] == b"ORTM":  # a valid protobuf can carry it, and ONNX Runtime would believe it
+        raise MalformedError("ONNX Runtime's own format instead of ONNX")
+    model = parse(data, (0, len(data)), schema.MODEL, "model")
+    model.require("ir_version", "graph", "opset_import")
+    opset = 0
+    for span in model.spans("opset_import"):
+        entry = parse(data, span, schema.OPSET, "opset_import")
+        if entry.bytes("domain") not in _DOMAINS:
+            raise MalformedError(f"operators of the domain {entry.text('domain')!r}")
+        opset = max(opset, entry.number("version"))
+    graph = parse(data, model.span("graph"), schema.GRAPH, "graph")
+    graph.require("node", "output")
+    nodes = graph.spans("node")
+    if len(nodes) > MAX_NODES:
+        raise MalformedError(f"{len(nodes)} nodes, where {MAX_NODES} are allowed")
+
+    defined = {b""}  # an input that is left out
+    weight_bytes = 0
+    for span in graph.spans("initializer"):
+        name, size = _tensor(data, span)
+        _define(defined, name)
+        weight_bytes += size
+    inputs = []
+    for span in graph.spans("input"):
+        info = _value_info(data, span)
+        if info.name.encode() not in defined:  # else the default of an initializer, as of old
+            inputs.append(info)
+            _define(defined, info.name.encode())
+    for span in nodes:
+        _node(data, span, defined)
+    outputs = tuple(_value_info(data, span) for span in graph.spans("output"))
+    for info in outputs:
+        if info.name.encode() not in defined:
+            raise MalformedError(f"the output {info.name!r}, which no node computes")
+    return OnnxSummary(tuple(inputs), outputs, opset, len(nodes), weight_bytes)
+
+
+def _node(data: bytes, span: Span, defined: set[bytes]) -> None:
+    node = parse(data, span, schema.NODE, "node")
+    node.require("op_type", "output")
+    operator, _ = node.text("op_type"), node.text("name")
+    if node.bytes("domain") not in _DOMAINS:
+        raise MalformedError(f"the operator {operator!r} of the domain {node.text('domain')!r}")
+    for place in node.spans("attribute"):
+        attribute = parse(data, place, schema.ATTRIBUTE, "attribute")
+        attribute.text("name")
+        attribute.count("floats", 4)
+        attribute.count("ints", 0)
+        for tensor in (*attribute.spans("t"), *attribute.spans("tensors")):
+            _tensor(data, tensor)
+    for begin, end in node.spans("input"):
+        if data[begin:end] not in defined:
+            raise MalformedError(f"the input {_shown(data[begin:end])} of a node, defined nowhere")
+    for begin, end in node.spans("output"):
+        if begin < end:
+            _define(defined, data[begin:end])
+
+
+def _define(defined: set[bytes], name: bytes) -> None:
+    if name in defined:
+        raise MalformedError(f"the name {_shown(name)} defined twice")
+    decoded(name, "name")
+    defined.add(name)
+
+
+def _tensor(data: bytes, span: Span) -> tuple[bytes, int]:
+    """Name and bytes of a tensor whose data is all there, and nothing beside it."""
+    tensor = parse(data, span, schema.TENSOR, "tensor")
+    name, kind = tensor.bytes("name"), tensor.number("data_type")
+    shown = _shown(name)
+    if tensor.number("data_location") != 0:
+        raise MalformedError(f"external data: weights outside the file (tensor {shown})")
+    if kind not in schema.BITS:
+        raise MalformedError(f"tensor {shown} of type {kind}")
+    dims = tensor.numbers("dims", 64)
+    if any(length >= MAX_LENGTH for length in dims):
+        raise MalformedError(f"tensor {shown} with dims out of range")
+    count = math.prod(dims)
+    size = (count * schema.BITS[kind] + 7) // 8
+    stores = [store for store in _STORES if tensor.has(store)]
+    there = 0
+    if stores == ["raw_data"]:
+        begin, end = tensor.span("raw_data")
+        there, right = end - begin, size
+    elif stores in ([], [schema.TYPED_STORE.get(kind)]):
+        there, right = sum(tensor.count(store, _STORES[store]) for store in stores), count
+    else:
+        raise MalformedError(f"tensor {shown} of type {kind} with data in {' and '.join(stores)}")
+    if there != right:
+        raise MalformedError(
+            f"tensor {shown} that claims {size} bytes and has other data: {there} of {right}"
+        )
+    return name, size
+
+
+def _value_info(data: bytes, span: Span) -> TensorInfo:
+    """A graph's input or output; its type must be stated, an axis without length is free."""
+    value = parse(data, span, schema.VALUE_INFO, "value")
+    value.require("name", "type")
+    name = value.text("name")
+    kind = parse(data, value.span("type"), schema.TYPE, "type")
+    tensor = parse(data, kind.span("tensor_type"), schema.TENSOR_TYPE, "tensor_type")
+    tensor.require("elem_type", "shape")
+    shape = []
+    for place in parse(data, tensor.span("shape"), schema.SHAPE, "shape").spans("dim"):
+        dim = parse(data, place, schema.DIMENSION, "dim")
+        dim.text("dim_param")
+        shape.append(dim.number("dim_value") if dim.has("dim_value") else -1)
+    element = tensor.number("elem_type")
+    if element not in schema.DTYPES:
+        raise MalformedError(f"{name!r} of the unsupported type {element}")
+    return TensorInfo(name, schema.DTYPES[element], tuple(shape))
+
+
+def _shown(name: bytes) -> str:
+    return repr(name.decode("utf-8", "backslashreplace")[:80])
