@@ -1,0 +1,167 @@
+"""What a Segmenter and its Tasks share: from pictures to score maps, from shots to a state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ops
+from .backends import Graph
+from .encoder import Encoder
+from .image import Picture
+from .methods import Fitted, Method, Shots, State, combine
+from .preprocess import Geometry, plan
+from .support import Shot, Support
+from .tiling import Tile, Tiling, plan_tiles, stitch
+
+__all__ = ["Core", "ScoreMap", "covered"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMap:
+    """A query's scores on a grid: logits [N+1, h, w] float32, and how that grid lies over the
+    picture. timings: milliseconds by stage."""
+
+    logits: NDArray[np.float32]
+    geometry: Geometry
+    warnings: tuple[str, ...]
+    timings: dict[str, float]
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Cells that the picture covers, from the top left."""
+        return self.geometry.extent((self.logits.shape[1], self.logits.shape[2]))
+
+
+def covered(logits: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+    """The cells of logits [N+1, h, w] that show any of the picture."""
+    rows, columns = geometry.extent((logits.shape[1], logits.shape[2]))
+    return logits[:, : math.ceil(rows), : math.ceil(columns)]
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """An opened bundle: encoder, method and its settings. bundle: its name; digest: its hash, or
+    None for graphs that were handed in."""
+
+    encoder: Encoder
+    method: Method
+    settings: Any
+    graphs: Mapping[str, Graph]
+    bundle: str
+    digest: str | None
+    threads: int | None = None
+
+    def summarise(self, support: Support, ways: Sequence[int]) -> State:
+        """Encode each different picture once, some at a time; rows in the order of the shots.
+        ways: the number that each class of the support gets."""
+        pictures = support.pictures
+        step = self.encoder.choose_batch()
+        states: list[State] = []
+        order: list[int] = []
+        for first in range(0, len(pictures), step):
+            some = pictures[first : first + step]
+            rows = [i for i, shot in enumerate(support) if any(shot.picture is p for p in some)]
+            states.append(self._summarise(some, [support.shots[row] for row in rows], ways))
+            order += rows
+        return combine(states).select(np.argsort(order))
+
+    def _summarise(
+        self, pictures: Sequence[Picture], shots: Sequence[Shot], ways: Sequence[int]
+    ) -> State:
+        encoded = self.encoder.encode(pictures)
+        place = {id(picture): index for index, picture in enumerate(pictures)}
+        index = np.array([place[id(shot.picture)] for shot in shots], np.int64)
+        planes = np.stack(
+            [self._grid(s, encoded.geometries[i]) for s, i in zip(shots, index, strict=True)]
+        )
+        return self.method.summarise(
+            Shots(
+                features=encoded.features,
+                picture=index,
+                foreground=planes[:, 0],
+                background=planes[:, 1],
+                possible=planes[:, 2],
+                way=np.array([ways[shot.way] for shot in shots], np.int64),
+                weak=np.array([shot.kind != "mask" for shot in shots], np.bool_),
+            ),
+            self.settings,
+            self.graphs,
+            threads=self.threads,
+        )
+
+    def _grid(self, shot: Shot, geometry: Geometry) -> NDArray[np.float32]:
+        """[3, h, w] foreground, background, possible; in cells, so big pictures weigh no more."""
+        grid = self.encoder.grid
+        extent = geometry.extent(grid)
+        height, width = shot.picture.size
+        masks = np.stack([shot.foreground, shot.unclaimed, shot.possible])
+        weights = ops.grid_weights(masks, grid, extent, threads=self.threads)
+        return weights * np.float32(extent[0] * extent[1] / (height * width))
+
+    def match(
+        self, fitted: Fitted, pictures: Sequence[Picture], tile: Tile, batch: int | None
+    ) -> Iterator[ScoreMap]:
+        """Scores of each picture, in order, `batch` encoded at a time."""
+        step = self.encoder.choose_batch(batch)
+        encoder = self.encoder
+        plans = [plan_tiles(p.size, encoder.input_size, encoder.grid, tile) for p in pictures]
+        pairs = zip(pictures, plans, strict=True)
+        for whole, members in groupby(pairs, lambda pair: pair[1] is None):
+            if whole:
+                alike = [picture for picture, _ in members]
+                for first in range(0, len(alike), step):
+                    yield from self._match_whole(fitted, alike[first : first + step])
+                continue
+            for picture, tiling in members:
+                if tiling is not None:
+                    yield self._match_tiles(fitted, picture, tiling, step)
+
+    def _match_whole(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
+        encoded = self.encoder.encode(pictures)
+        begin = perf_counter()
+        match = fitted.match(encoded.features, threads=self.threads)
+        share = 1000.0 / len(pictures)
+        timings = {
+            "preprocess": encoded.preprocess_seconds * share,
+            "encoder": encoded.encoder_seconds * share,
+            "match": (perf_counter() - begin) * share,
+        }
+        for index, geometry in enumerate(encoded.geometries):
+            yield ScoreMap(
+                logits=match.logits[index],
+                geometry=geometry,
+                warnings=match.warnings[index] if match.warnings else (),
+                timings=dict(timings),
+            )
+
+    def _match_tiles(self, fitted: Fitted, picture: Picture, tiling: Tiling, step: int) -> ScoreMap:
+        pieces = [
+            Picture(picture.pixels[w.top : w.bottom, w.left : w.right], 1, w.size)
+            for w in tiling.windows
+        ]
+        timings = {"preprocess": 0.0, "encoder": 0.0, "match": 0.0}
+        logits: list[NDArray[np.float32]] = []
+        warnings: list[str] = []
+        for first in range(0, len(pieces), step):
+            encoded = self.encoder.encode(pieces[first : first + step], "squash")
+            begin = perf_counter()
+            match = fitted.match(encoded.features, threads=self.threads)
+            logits += list(match.logits)
+            warnings += [text for texts in match.warnings for text in texts]
+            timings["preprocess"] += encoded.preprocess_seconds
+            timings["encoder"] += encoded.encoder_seconds
+            timings["match"] += perf_counter() - begin
+        begin = perf_counter()
+        stitched = stitch(tiling, logits)
+        timings["match"] += perf_counter() - begin
+        geometry = plan("squash", picture.size, self.encoder.input_size)
+        timings = {stage: 1000.0 * seconds for stage, seconds in timings.items()}
+        return ScoreMap(stitched, geometry, tuple(dict.fromkeys(warnings)), timings)

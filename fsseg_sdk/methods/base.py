@@ -1,0 +1,227 @@
+"""What a method is: how support features become scores on a query.
+
+A method sees features, grid weights of masks, named graphs and its own settings; nothing else.
+It turns every shot into one row of a `State` (`summarise`), rows of all shots into something
+that can be matched (`fit`), and that gives scores on the grid of a query (`Fitted.match`).
+Pictures, files, backends and native sizes are the Segmenter's business.
+
+Shape symbols: I different support pictures, S shots, N ways, C channels, (h, w) grid, B queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+__all__ = [
+    "PROPERTIES",
+    "Fitted",
+    "Match",
+    "Method",
+    "NamedGraph",
+    "Presence",
+    "Shots",
+    "State",
+    "check_state",
+    "combine",
+]
+
+PROPERTIES: Mapping[str, str] = MappingProxyType(
+    {
+        "pointwise": "a cell's score depends on that cell's features alone",
+        "mean_prototype": "giving every shot twice changes nothing",
+        "deterministic": "the same call gives the same bits",
+        "self_segmenting": "a support picture, asked as a query, gives its own mask back",
+    }
+)
+"""What a method can declare; the conformance suite tests what is declared."""
+
+
+class NamedGraph(Protocol):
+    """What a method may know of a graph: named tensors in, named tensors out."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Labelled support pictures on the encoder's grid.
+
+    features: [I, C, h, w] float32, one per different picture (a picture that is labelled for two
+        classes is encoded once and is two shots).
+    picture: [S] int64 in 0..I-1, the picture of each shot.
+    foreground, background: [S, h, w] float32 grid weights in cells: the whole picture weighs as
+        much as the cells that it covers. Ignored pixels are in neither; pixels that any shot
+        of the same picture marks as its class are no background.
+    possible: [S, h, w] float32, where the class may be: the mask, the inside of the box, or
+        whatever is near a scribble and not marked as background.
+    way: [S] int64 in 0..N-1.
+    weak: [S] bool, true for boxes and scribbles.
+    """
+
+    features: NDArray[np.float32]
+    picture: NDArray[np.int64]
+    foreground: NDArray[np.float32]
+    background: NDArray[np.float32]
+    possible: NDArray[np.float32]
+    way: NDArray[np.int64]
+    weak: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a method keeps of the support: arrays with one row a shot, first axis S.
+
+    Rows of different `summarise` calls can be put together with `combine`, so that a task
+    can take one more class or shot without encoding anything twice. Arrays are float32 or
+    int64; a task file stores them as they are.
+    """
+
+    way: NDArray[np.int64]
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.shape[:1] != self.way.shape:
+                raise InputError(
+                    f"state array {name!r}",
+                    expected=f"{len(self.way)} rows, one a shot",
+                    got=f"shape {array.shape}",
+                    remedy="Build the state with one row per shot.",
+                )
+
+    def __len__(self) -> int:
+        return len(self.way)
+
+    def select(self, rows: NDArray[np.int64]) -> State:
+        """The state of these shots, in this order."""
+        return State(self.way[rows], {name: a[rows] for name, a in self.arrays.items()})
+
+
+def check_state(state: State, tails: Mapping[str, tuple[int, ...]]) -> None:
+    """InputError unless the state has exactly these float32 arrays, of shape [S, *tail]; -1 in a
+    tail is any length. For states that come from a file."""
+    for name in (*tails, *(name for name in state.arrays if name not in tails)):
+        tail = tails.get(name)
+        array = state.arrays.get(name)
+        fits = (
+            tail is not None
+            and array is not None
+            and array.dtype == np.float32
+            and array.ndim == 1 + len(tail)
+            and all(n in (-1, length) for n, length in zip(tail, array.shape[1:], strict=True))
+        )
+        if not fits:
+            raise InputError(
+                f"state array {name!r}",
+                expected="none" if tail is None else f"float32 [S, {', '.join(map(str, tail))}]",
+                got="none" if array is None else f"{array.dtype} {list(array.shape)}",
+                remedy="The state was not made by this method and encoder; prepare it again.",
+            )
+
+
+def combine(states: Sequence[State]) -> State:
+    """Rows of all states, in order. The states come from one method and one encoder."""
+    if len(states) == 1:
+        return states[0]
+    names = list(states[0].arrays)
+    for state in states[1:]:
+        if list(state.arrays) != names:
+            raise InputError(
+                "states",
+                expected=f"arrays {names} in each",
+                got=f"{list(state.arrays)}",
+                remedy="Combine states of one method only.",
+            )
+    return State(
+        np.concatenate([state.way for state in states]),
+        {name: np.concatenate([state.arrays[name] for state in states]) for name in names},
+    )
+
+
+@dataclass(frozen=True)
+class Match:
+    """logits: [B, N+1, h, w] float32, background first; the label is the largest after
+    bilinear upsampling. warnings: one tuple of sentences per query, or empty for none at all."""
+
+    logits: NDArray[np.float32]
+    warnings: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Presence:
+    """scores: [N] in 0..1, how sure it is that each class is in the picture; a class counts as
+    present from `threshold` on. Without calibration the scores only rank pictures."""
+
+    scores: NDArray[np.float32]
+    threshold: float
+    calibrated: bool
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Fitted(Protocol):
+    """A support set ready for queries. Immutable; used by many threads at once."""
+
+    @property
+    def n_ways(self) -> int: ...
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid", "none"]:
+        """What turns upsampled logits into scores in 0..1."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every Result of this support should say."""
+
+    def match(self, features: NDArray[np.float32], *, threads: int | None = None) -> Match:
+        """Scores on the grid. features: [B, C, h, w] float32."""
+
+    def presence(self, logits: NDArray[np.float32]) -> Presence:
+        """From logits [N+1, h, w] (the cells a picture covers, stitched from tiles or not)."""
+
+    def describe(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, D] what `presence` looks at; calibration is fitted on these."""
+
+
+class Method(Protocol):
+    """One way to segment from examples. Stateless: all that it knows is in its arguments."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """Keys of `PROPERTIES` that hold for this method."""
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Graphs that a bundle must have beside "encoder"."""
+
+    @property
+    def settings_type(self) -> type[Any]:
+        """A frozen dataclass with a default for every field; checks ranges when made."""
+
+    def summarise(
+        self,
+        shots: Shots,
+        settings: Any,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> State:
+        """One row a shot, each computed from its own picture alone."""
+
+    def check(self, state: State, channels: int) -> None:
+        """InputError unless this method could have made `state` from features of C channels."""
+
+    def fit(
+        self, state: State, n_ways: int, settings: Any, graphs: Mapping[str, NamedGraph]
+    ) -> Fitted:
+        """Every way in 0..n_ways-1 has a row or more."""

@@ -1,0 +1,240 @@
+"""The way in: a bundle, opened on a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from . import methods
+from .backends import Graph, open_graph
+from .bundle import Bundle
+from .classes import pair_up
+from .core import Core
+from .description import Description, describe_manifest, read_description
+from .encoder import Encoder
+from .errors import BundleError, InputError
+from .methods.settings import settings_from_json
+from .result import Result
+from .support import read_support
+from .task import Task
+from .taskfile import read_task
+from .tiling import Tile
+
+__all__ = ["Segmenter", "shipped"]
+
+_ASSETS = Path(__file__).resolve().parent / "assets"
+_SUFFIX = ".fsseg"
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the bundles inside the package."""
+    return tuple(sorted(path.stem for path in _ASSETS.glob(f"*{_SUFFIX}")))
+
+
+class Segmenter:
+    """A bundle on a backend. Immutable; any number of threads may share one.
+
+    Load it in the process that uses it: a process forked afterwards gets a BackendError.
+    """
+
+    __slots__ = ("_core",)
+    _core: Core
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Graph],
+        settings: Mapping[str, Any],
+        *,
+        method: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """From graphs of your own instead of a bundle: anything that follows the Graph protocol.
+
+        graphs: "encoder" and whatever the method needs. settings: what a bundle's manifest says::
+
+            {"name": "mine",                                           # optional
+             "method": {"name": "panet", "settings": {"scale": 20}},   # settings are optional
+             "input": {"size": [448, 448], "geometry": "squash", "mean": [...], "std": [...]},
+             "features": {"channels": 576, "grid": [28, 28]}}
+
+        Raises InputError naming the field, BackendError for graphs that do not fit.
+        """
+        description = read_description(settings)
+        self._core = _assemble(graphs, description, method, None, threads)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_name: str | os.PathLike[str] = "default",
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        method: str | None = None,
+        threads: int | None = None,
+    ) -> Segmenter:
+        """Open a bundle: a path, or the name of one that is shipped.
+
+        backend, device, precision: "auto", or what `fsseg doctor` lists; what cannot be had is a
+        BackendError, never something else in silence. method: another than the bundle's own, with
+        its default settings, if the bundle has the graphs for it. threads: for the encoder and
+        everything else; by default FSSEG_NUM_THREADS or all cores.
+        Raises BundleError for a bundle that is unknown, damaged or made for another version.
+        """
+        bundle = Bundle.open(_locate(path_or_name))
+        manifest = bundle.manifest
+        description = describe_manifest(manifest)
+        needed = ("encoder", *_method(description, method, tuple(manifest.graphs)).graphs)
+        graphs = {
+            name: open_graph(
+                bundle.member(manifest.graphs[name].file),
+                manifest.graphs[name],
+                backend=backend,
+                device=device,
+                precision=precision,
+                threads=threads,
+            )
+            for name in needed
+        }
+        segmenter = cls.__new__(cls)
+        segmenter._core = _assemble(graphs, description, method, bundle.digest, threads)
+        return segmenter
+
+    def segment(self, support: object, mask: object, query: object, *, tile: Tile = None) -> Result:
+        """Find in `query` what `mask` marks in `support`; the class is called "object".
+
+        support, query: a path, bytes, a Pillow image, uint8 [H, W, 3], anything with DLPack.
+        mask: [H, W] of the support's size, a `Box` or a `Scribble`. Lists of supports and masks are
+        several shots. tile: as in `Task.segment`. For more than one query use `prepare`.
+        """
+        return self.prepare(pair_up(support, mask)).segment(query, tile=tile)
+
+    def prepare(self, support: object, auxiliary: object = None) -> Task:
+        """Encode labelled pictures once, for any number of queries.
+
+        support: ``{"bolt": [(image, mask), (image, Box(...))], "nut": (image, Scribble(...))}``;
+        the order of the names is the order of the labels 1..N.
+        auxiliary: ``{"bolt": [image, ...]}``, for methods that learn from unlabelled pictures.
+        Raises InputError naming class and shot.
+        """
+        shots = read_support(support, auxiliary)
+        if shots.auxiliary:
+            raise InputError(
+                "auxiliary",
+                expected="nothing: this method learns from labelled pictures only",
+                got=f"{len(shots.auxiliary)} pictures for the method {self.method!r}",
+                remedy="Leave it out.",
+            )
+        return Task.of_support(self._core, shots)
+
+    def load_task(self, path: str | os.PathLike[str]) -> Task:
+        """A task written by `Task.save` with this bundle, method and precision; else TaskError."""
+        return Task.fit(self._core, *read_task(path, self._core))
+
+    @property
+    def method(self) -> str:
+        """The method in use."""
+        return self._core.method.name
+
+    @property
+    def settings(self) -> Any:
+        """Its settings, a frozen dataclass."""
+        return self._core.settings
+
+    @property
+    def bundle(self) -> str:
+        """The bundle's name."""
+        return self._core.bundle
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder."""
+        return self._core.encoder.graph.backend
+
+    @property
+    def device(self) -> str:
+        """Where."""
+        return self._core.encoder.graph.device
+
+    @property
+    def precision(self) -> str:
+        """In what precision it computes."""
+        return self._core.encoder.graph.precision
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(S_h, S_w) of the encoder's input."""
+        return self._core.encoder.input_size
+
+    def __repr__(self) -> str:
+        return (
+            f"Segmenter({self.bundle!r}, method={self.method!r}, backend={self.backend!r}, "
+            f"device={self.device!r}, precision={self.precision!r})"
+        )
+
+
+def _locate(path_or_name: str | os.PathLike[str]) -> Path:
+    path = Path(path_or_name)
+    if isinstance(path_or_name, str) and path.name == path_or_name and path.suffix != _SUFFIX:
+        if path_or_name in shipped():
+            return _ASSETS / f"{path_or_name}{_SUFFIX}"
+        if not path.exists():
+            raise BundleError(
+                "bundle",
+                expected=f"a path or a shipped bundle ({', '.join(shipped()) or 'none'})",
+                got=repr(path_or_name),
+                remedy=f"Check the name, or pass the path of a {_SUFFIX} file.",
+            )
+    return path
+
+
+def _method(
+    description: Description, override: str | None, graphs: tuple[str, ...]
+) -> methods.Method:
+    """The method to use; every graph that it needs is there."""
+    method = methods.get(override or description.method)
+    missing = [name for name in ("encoder", *method.graphs) if name not in graphs]
+    if missing:
+        raise BundleError(
+            f"method {method.name!r}",
+            expected=f"a bundle with the graphs {', '.join(('encoder', *method.graphs))}",
+            got=f"{description.name!r}, which lacks {', '.join(missing)}",
+            remedy=f"Use a bundle made for {method.name}, or another method.",
+        )
+    return method
+
+
+def _assemble(
+    graphs: Mapping[str, Graph],
+    description: Description,
+    override: str | None,
+    digest: str | None,
+    threads: int | None,
+) -> Core:
+    method = _method(description, override, tuple(graphs))
+    own = description.method_settings if method.name == description.method else {}
+    try:
+        settings = settings_from_json(method.settings_type, own, "method.settings")
+    except InputError as error:
+        if digest is None:
+            raise
+        raise BundleError(
+            f"bundle {description.name!r}, {error.argument}",
+            expected=error.expected,
+            got=error.got,
+            remedy="Export the bundle again, or use the fsseg_sdk that it was made for.",
+        ) from error
+    encoder = Encoder(
+        graph=graphs["encoder"],
+        input_size=description.input_size,
+        geometry=description.geometry,
+        mean=description.mean,
+        std=description.std,
+        channels=description.channels,
+        grid=description.grid,
+        threads=threads,
+    )
+    heads = MappingProxyType({name: graphs[name] for name in method.graphs})
+    return Core(encoder, method, settings, heads, description.name, digest, threads)
