@@ -1,0 +1,131 @@
+"""Drawn scenes on the grid for the tests of methods: known classes, known features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsseg_sdk import methods
+from fsseg_sdk.methods import Fitted, Method, NamedGraph, Shots, State
+
+CHANNELS, GRID = 24, (9, 11)
+
+GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {}
+"""Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with the settings to test it under."""
+
+    method: Method
+    settings: Any
+
+    @property
+    def graphs(self) -> Mapping[str, NamedGraph]:
+        if not self.method.graphs:
+            return {}
+        return GRAPHS[self.method.name]()  # a new method brings its stand-ins along
+
+    def summarise(self, shots: Shots, threads: int | None = None) -> State:
+        return self.method.summarise(shots, self.settings, self.graphs, threads=threads)
+
+    def fit(self, shots: Shots | State) -> Fitted:
+        state = shots if isinstance(shots, State) else self.summarise(shots)
+        ways = int(state.way.max()) + 1
+        return self.method.fit(state, ways, self.settings, self.graphs)
+
+    def logits(self, shots: Shots | State, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.fit(shots).match(query).logits
+
+
+def cases(needs: str | None = None) -> list[Any]:
+    """pytest parameters: every registered method, or those that declare a property."""
+    import pytest
+
+    found = [methods.get(name) for name in methods.names()]
+    return [
+        pytest.param(Case(method, method.settings_type()), id=method.name)
+        for method in found
+        if needs is None or needs in method.properties
+    ]
+
+
+def directions(count: int, seed: int = 5) -> NDArray[np.float32]:
+    """[count, C]: one feature direction per class, 0 = background; far from parallel."""
+    rng = np.random.default_rng(seed)
+    square = np.linalg.qr(rng.normal(size=(CHANNELS, CHANNELS)))[0]
+    spread = square[:count] if count <= CHANNELS else rng.normal(size=(count, CHANNELS))
+    common = rng.normal(size=CHANNELS) * 0.1
+    return (spread * 2.0 + common).astype(np.float32)
+
+
+def scene(
+    labels: NDArray[np.int64], rng: np.random.Generator, noise: float = 0.08, classes: int = 4
+) -> NDArray[np.float32]:
+    """[1, C, h, w] features of a picture whose cells show `labels`."""
+    vectors = directions(max(classes, int(labels.max()) + 1))[labels]
+    vectors = vectors + rng.normal(size=vectors.shape) * noise
+    return np.ascontiguousarray(vectors.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def draw_labels(
+    rng: np.random.Generator, way: int, grid: tuple[int, int] = GRID
+) -> NDArray[np.int64]:
+    """Background and one rectangle of class way + 1, in different places and sizes."""
+    labels = np.zeros(grid, np.int64)
+    height, width = rng.integers(2, 5, 2)
+    top, left = rng.integers(0, grid[0] - height), rng.integers(0, grid[1] - width)
+    labels[top : top + height, left : left + width] = way + 1
+    return labels
+
+
+def draw_shots(
+    ways: list[int], seed: int = 1, noise: float = 0.08
+) -> tuple[Shots, NDArray[np.int64]]:
+    """One picture per shot; also the label maps [S, h, w]."""
+    rng = np.random.default_rng(seed)
+    labels = [draw_labels(rng, way) for way in ways]
+    features = np.concatenate([scene(item, rng, noise, max(ways) + 2) for item in labels])
+    foreground = np.stack([item > 0 for item in labels]).astype(np.float32)
+    count = len(ways)
+    return (
+        Shots(
+            features=features,
+            picture=np.arange(count),
+            foreground=foreground,
+            background=1 - foreground,
+            possible=foreground,
+            way=np.array(ways, np.int64),
+            weak=np.zeros(count, np.bool_),
+        ),
+        np.stack(labels),
+    )
+
+
+def draw_query(
+    ways: int, seed: int = 9, noise: float = 0.08
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A picture with a patch of every class: features [1, C, h, w] and labels [h, w]."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(GRID, np.int64)
+    for way in range(ways):
+        labels[1 + way : 3 + way, 2 * way : 2 * way + 3] = way + 1
+    return scene(labels, rng, noise, ways + 1), labels
+
+
+def take(shots: Shots, order: list[int]) -> Shots:
+    """These shots, in this order; pictures stay as they are."""
+    index = np.array(order)
+    names = ("picture", "foreground", "background", "possible", "way", "weak")
+    return replace(shots, **{name: getattr(shots, name)[index] for name in names})
+
+
+def flip(shots: Shots) -> Shots:
+    """Everything mirrored left to right."""
+    names = ("features", "foreground", "background", "possible")
+    return replace(shots, **{n: np.ascontiguousarray(getattr(shots, n)[..., ::-1]) for n in names})
