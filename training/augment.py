@@ -14,12 +14,12 @@ from training.datasets import IGNORE
 class AugmentSettings:
     """Ranges of a random view; sizes are fractions of the picture, angles in degrees."""
 
-    crop: tuple[float, float] = (0.45, 1.0)
+    crop: tuple[float, float] = (0.6, 1.0)
     angle: float = 10.0
     colour: float = 0.3
     grey: float = 0.1
     blur: float = 0.15
-    least_pixels: int = 40
+    least_pixels: int = 24
 
 
 def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettings) -> np.ndarray:
@@ -37,6 +37,11 @@ def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettin
     return np.clip(value, 0, 255).astype(np.uint8)
 
 
+def shown(mask: np.ndarray) -> np.ndarray:
+    """Where a mask marks any class."""
+    return (mask > 0) & (mask != IGNORE)
+
+
 def warp(
     rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +51,7 @@ def warp(
     stretch = np.exp(rng.uniform(-0.25, 0.25))
     crop_w = max(16, int(width * min(1.0, fraction * stretch)))
     crop_h = max(16, int(height * min(1.0, fraction / stretch)))
-    ys, xs = np.nonzero(mask == 1)
+    ys, xs = np.nonzero(shown(mask))
     pick = rng.integers(len(ys)) if len(ys) else None
     centre_x = width * rng.random() if pick is None else xs[pick] + rng.uniform(-0.4, 0.4) * crop_w
     centre_y = height * rng.random() if pick is None else ys[pick] + rng.uniform(-0.4, 0.4) * crop_h
@@ -68,10 +73,10 @@ def warp(
 def random_view(
     rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings, tries: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A view ``([h, w, 3] uint8, [h, w] uint8)`` in which the foreground (1) is still to be seen, if it can be had."""
+    """A view ``([h, w, 3] uint8, [h, w] uint8)`` in which a class is still to be seen, if it can be had."""
     for _ in range(tries):
         view, labels = warp(rng, pixels, mask, settings)
-        if np.count_nonzero(labels == 1) >= settings.least_pixels:
+        if np.count_nonzero(shown(labels)) >= settings.least_pixels:
             break
     else:
         view, labels = pixels, mask

@@ -93,3 +93,20 @@ class Dataset:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{folder / 'index.jsonl'} line {number}: {error!r}") from error
         return cls(folder.name, tuple(meta["classes"]), str(meta["licence"]), tuple(samples))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the pictures and masks, a sentence each; reads every file."""
+        found = []
+        known = {*range(len(self.class_names)), IGNORE}
+        for sample in self.samples:
+            try:
+                _, labels = sample.read()
+            except (OSError, ValueError) as error:
+                found.append(f"{sample.key}: {error}")
+                continue
+            drawn = {int(v) for v in np.unique(labels)}
+            if drawn - known:
+                found.append(f"{sample.key}: the mask has ids {sorted(drawn - known)}, the set has {len(known) - 1} classes")
+            if set(sample.classes) - drawn:
+                found.append(f"{sample.key}: the index names classes {sorted(set(sample.classes) - drawn)}, the mask lacks them")
+        return found

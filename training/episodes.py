@@ -1,4 +1,4 @@
-"""Episodes: a support and a query that show the same class, drawn from several sources.
+"""Episodes: a support and a query that show the same class or classes, drawn from several sources.
 
 Three kinds keep an encoder from learning only the classes of one data set:
 - ``class``: two pictures of one labelled class;
@@ -28,11 +28,14 @@ View = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """How episodes are drawn; ``kinds`` are relative frequencies of class, region and scene."""
+    """How episodes are drawn: ``kinds`` are relative frequencies of class, region and scene; ``several`` is the share of
+    episodes that ask for more than one way at once, at most ``most_ways``."""
 
     side: int = 352
-    kinds: tuple[float, float, float] = (0.5, 0.2, 0.3)
-    least_fraction: float = 0.005
+    kinds: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    several: float = 0.4
+    most_ways: int = 8
+    least_fraction: float = 0.002
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     region_augment: AugmentSettings = field(
         default_factory=lambda: AugmentSettings(crop=(0.5, 1.0), angle=45.0, colour=0.4, grey=0.2, blur=0.3)
@@ -72,25 +75,28 @@ class EpisodeSource:
         # between uniform over classes and over pictures: rare classes are seen, but not their few pictures for ever
         chance = np.sqrt([len(members) for _, members in groups])
         identity, members = groups[rng.choice(len(groups), p=chance / chance.sum())]
-        views = []
-        for index in rng.choice(len(members), 2, replace=False):
-            pixels, labels = members[index].read()
-            mask = np.where(labels == IGNORE, IGNORE, labels == identity).astype(np.uint8)
-            views.append(random_view(rng, pixels, mask, self.settings.augment))
-        return views
+        pair = [members[index] for index in rng.choice(len(members), 2, replace=False)]
+        ways = [identity]
+        if rng.random() < self.settings.several:
+            ways += sorted((set(pair[0].classes) & set(pair[1].classes)) - {identity})
+        return [
+            random_view(rng, pixels, _select(labels, ways[: self.settings.most_ways]), self.settings.augment)
+            for pixels, labels in (sample.read() for sample in pair)
+        ]
 
     def _region_pair(self, rng: np.random.Generator) -> list[View]:
         pixels, _ = self.samples[rng.integers(len(self.samples))].read()
         small = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         regions = felzenszwalb(small, scale=float(rng.choice([60, 150, 400])), sigma=0.8, min_size=60)
         areas = np.bincount(regions.ravel()) / regions.size
-        chosen = np.flatnonzero((areas > 0.004) & (areas < 0.35))
-        wanted = rng.choice(chosen) if len(chosen) else int(areas.argmax())
-        mask = cv2.resize((regions == wanted).astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        usable = np.flatnonzero((areas > 0.003) & (areas < 0.35))
+        ways = rng.permutation(usable if len(usable) else areas.argmax(keepdims=True))
+        ways = ways[: self.settings.most_ways if rng.random() < self.settings.several else 1]
+        mask = cv2.resize(_select(regions, ways.tolist()), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         return [random_view(rng, pixels, mask, self.settings.region_augment) for _ in range(2)]
 
     def draw(self, rng: np.random.Generator) -> list[View]:
-        """``[(pixels [side, side, 3] uint8, mask [side, side] uint8 of 0, 1, 255)]``: support, query."""
+        """``[(pixels [side, side, 3] uint8, mask [side, side] uint8: 0, ways from 1, 255)]``: support, query."""
         kind = rng.choice(3, p=np.divide(self.settings.kinds, sum(self.settings.kinds)))
         if kind == 0:
             views = self._class_pair(rng)
@@ -98,7 +104,19 @@ class EpisodeSource:
             views = self._region_pair(rng)
         else:
             views = draw_pair(rng, self.settings.side)
+            if rng.random() >= self.settings.several:
+                views = [(pixels, _select(mask, [1])) for pixels, mask in views]
         return [fit_to(pixels, mask, self.settings.side) for pixels, mask in views]
+
+
+def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:
+    """Renumber ``ways`` to 1, 2, ...; ignored pixels (255 of uint8 labels) stay ignored, all else is background."""
+    mask = np.zeros(labels.shape, np.uint8)
+    for number, way in enumerate(ways, 1):
+        mask[labels == way] = number
+    if labels.dtype == np.uint8:
+        mask[labels == IGNORE] = IGNORE
+    return mask
 
 
 class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):

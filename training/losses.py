@@ -1,4 +1,4 @@
-"""Losses on logits ``[B, 2, h, w]`` against masks ``[B, H, W]`` of 0, 1 and 255 (ignored)."""
+"""Losses of logits on the grid against masks at the picture's size."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ from torch import Tensor
 from training.datasets import IGNORE
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, dice_weight: float = 0.5) -> Tensor:
-    """Cross-entropy at the masks' size, plus a soft Dice term, without which marks of a few pixels have no voice."""
-    upsampled = F.interpolate(logits.float(), masks.shape[-2:], mode="bilinear", align_corners=False)
-    cross_entropy = F.cross_entropy(upsampled, masks.long(), ignore_index=IGNORE)
+def segmentation_loss(logits: Tensor, masks: Tensor, known: Tensor, dice_weight: float = 0.5) -> Tensor:
+    """Cross-entropy at the masks' size, plus a soft Dice term, without which marks of a few pixels have no voice.
+
+    Args:
+        logits: ``[B, P, h, w]``, background first.
+        masks: ``[B, H, W]`` of 0..P-1 and 255.
+        known: ``[B, P]`` bool: ways that the support shows. Pixels of other ways are ignored, and their logits have no part.
+    """
+    logits = logits.float().masked_fill(~known[:, :, None, None], -1e4)
+    upsampled = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
+    ways = torch.arange(known.shape[1], device=masks.device)
+    one_hot = masks[:, None] == ways[None, :, None, None]
+    asked = one_hot & known[:, :, None, None]
+    target = torch.where(asked.any(1), masks.long(), IGNORE)
+    cross_entropy = F.cross_entropy(upsampled, target, ignore_index=IGNORE)
     if dice_weight == 0:
         return cross_entropy
-    known = (masks != IGNORE).float()
-    truth = (masks == 1).float()
-    probability = torch.softmax(upsampled, 1)[:, 1] * known
-    overlap = (probability * truth).sum((1, 2))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return cross_entropy + dice_weight * dice.mean()
+    probability = torch.softmax(upsampled, 1) * (target != IGNORE)[:, None]
+    truth = asked.float()
+    overlap = (probability * truth).sum((2, 3))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    counted = known.clone()
+    counted[:, 0] = False
+    return cross_entropy + dice_weight * (dice * counted).sum() / counted.sum().clamp_min(1)

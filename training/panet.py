@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets import Sample
+from training.datasets import IGNORE, Sample
 from training.encoders import build_encoder, load_backbone
 from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
 from training.losses import segmentation_loss
@@ -58,17 +58,20 @@ class PanetSettings:
 
 
 def episode_loss(encoder: nn.Module, pixels: Tensor, masks: Tensor, settings: PanetSettings) -> Tensor:
-    """Loss of ``pixels [B, 2, S, S, 3] uint8`` and ``masks [B, 2, S, S] uint8``: first segments second, and back."""
+    """Loss of ``pixels [B, 2, S, S, 3] uint8`` and ``masks [B, 2, S, S] uint8`` (0, ways, 255):
+    the first picture segments the second, and back."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     images = (pixels.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - mean) / std
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         features = encoder(images)
     features = features.float()
     flat = masks.flatten(0, 1)
-    known = [grid_weights((flat == value).float(), tuple(features.shape[-2:])) for value in (0, 1)]
-    prototypes = pool(features, torch.stack(known, 1))
-    swapped = prototypes.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
-    return segmentation_loss(match(features, swapped, settings.scale), flat, settings.dice_weight)
+    ways = max(1, int(flat[flat != IGNORE].max()))
+    weights = torch.stack([grid_weights((flat == way).float(), tuple(features.shape[-2:])) for way in range(ways + 1)], 1)
+    known = weights.sum((-2, -1)) > 0
+    # the first picture's prototypes meet the second picture's features, and the other way round
+    prototypes, known = (x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for x in (pool(features, weights), known))
+    return segmentation_loss(match(features, prototypes, settings.scale), flat, known, settings.dice_weight)
 
 
 def parameter_groups(encoder: Any, settings: PanetSettings) -> list[dict[str, Any]]:

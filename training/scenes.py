@@ -135,9 +135,9 @@ def _light(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def draw(
-    rng: np.random.Generator, ground: Surface, families: list[Family], target: int, side: int
+    rng: np.random.Generator, ground: Surface, families: list[Family], side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One picture: ``([side, side, 3] uint8, [side, side] uint8 mask of families[target])``."""
+    """One picture: ``([side, side, 3] uint8, [side, side] uint8 mask: 0, or k + 1 where families[k] is seen)``."""
     picture = paint(rng, ground, side)
     mask = np.zeros((side, side), np.uint8)
     for index in rng.permutation(len(families)):
@@ -150,7 +150,7 @@ def draw(
             picture *= 1 - 0.45 * shade[..., None].astype(np.float32) / 255
         surface = paint(rng, family.surface, side)
         picture += alpha * family.opacity * (surface - picture)
-        mask = np.where(cover > 127, np.uint8(index == target), mask)
+        mask = np.where(cover > 127, np.uint8(index + 1), mask)
     picture = picture * _light(rng, side)
     if rng.random() < 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
@@ -159,15 +159,15 @@ def draw(
 
 
 def draw_pair(rng: np.random.Generator, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Support and query of one family: ``[(pixels, mask), (pixels, mask)]``, other families in both as distractors."""
+    """Support and query of the same one to four families: ``[(pixels, mask), (pixels, mask)]``; the first is seen in both."""
     ground = random_surface(rng)
-    families = [random_family(rng, ground) for _ in range(int(rng.integers(1, 4)))]
+    families = [random_family(rng, ground) for _ in range(int(rng.integers(1, 5)))]
     other = ground if rng.random() < 0.6 else random_surface(rng, near=ground.colour)
     pair = []
     for surface in (ground, other):
         for _ in range(4):
-            pixels, mask = draw(rng, surface, families, 0, side)
-            if mask.sum() >= 24:
+            pixels, mask = draw(rng, surface, families, side)
+            if np.count_nonzero(mask == 1) >= 24:
                 break
         pair.append((pixels, mask))
     return pair

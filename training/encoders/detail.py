@@ -28,7 +28,7 @@ class ViTDetail(nn.Module):
         super().__init__()
         self.vit = ViTKeys(settings)
         self.channels, self.stride = channels, self.vit.stride // 2
-        self.project = nn.Conv2d(self.vit.channels, channels, 1, bias=False)
+        self.project = nn.Conv2d(self.vit.channels, channels, 1)
         self.stem = nn.Sequential(
             nn.Conv2d(3, width // 4, 3, 2, 1),
             nn.ReLU(),
@@ -56,11 +56,20 @@ class ViTDetail(nn.Module):
         return keys + self.fuse(torch.cat([keys, self.stem(image)], dim=1))
 
     @torch.no_grad()
-    def start_from_keys(self, images: Tensor) -> None:
-        """Set the projection to the leading singular directions of the keys of ``images`` ``[B, 3, H, W]``.
+    def start_from_keys(self, images: Tensor, whiten: float = 0.25, centre: float = 0.5) -> None:
+        """Set the projection by the statistics of the keys of ``images`` ``[B, 3, H, W]``.
 
-        Uncentred, so that inner products, and with them cosines, are kept as well as that many channels can.
+        Raw keys share one large component and a few loud directions, and cosines see little else. So the keys are whitened
+        part of the way (each principal direction divided by its standard deviation to the power ``2 * whiten``), with a part
+        of the mean, ``centre``, taken away; taking all of it away is worse than taking none (docs/results.md). Of that, the
+        directions that hold most of the inner products are kept. ``whiten=0, centre=0`` keeps the raw cosines.
         """
         keys = self.vit(images).transpose(0, 1).flatten(1)
-        _, vectors = torch.linalg.eigh(keys @ keys.T)
-        self.project.weight.copy_(vectors[:, -self.channels :].T.flip(0)[:, :, None, None])
+        mean = keys.mean(1, keepdim=True)
+        values, vectors = torch.linalg.eigh((keys - mean) @ (keys - mean).T / keys.shape[1])
+        matrix = vectors @ torch.diag(values.clamp_min(1e-9) ** -whiten) @ vectors.T
+        whitened = matrix @ (keys - centre * mean)
+        _, directions = torch.linalg.eigh(whitened @ whitened.T)
+        matrix = directions[:, -self.channels :].T @ matrix
+        self.project.weight.copy_(matrix[:, :, None, None])
+        self.project.bias.copy_(-centre * (matrix @ mean)[:, 0])
