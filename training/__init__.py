@@ -1,1 +1,4 @@
-"""Training code: encoders, episodes, trainers, evaluation. Runs from a checkout; the installed package never imports it."""
+"""Training code: encoders, episodes, trainers, evaluation.
+
+Runs from a checkout; the installed package never imports it.
+"""

@@ -1,4 +1,7 @@
-"""`python -m training panet|presence|check`: train an encoder, fit its absent-class score, look at a data folder."""
+"""`python -m training panet|presence|check`.
+
+Train an encoder, fit its absent-class score, look at a data folder.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from training.episodes import EpisodeSettings
 from training.panet import PanetRun, PanetSettings
 
 
-def split_samples(folders: Sequence[Path], include_restricted: bool) -> tuple[list[Sample], list[Sample]]:
+def split_samples(
+    folders: Sequence[Path], include_restricted: bool
+) -> tuple[list[Sample], list[Sample]]:
     """Pictures to train on and pictures to watch.
 
-    Pictures marked NonCommercial or NoDerivs are for watching only, so that the checkpoint may be shipped;
-    `include_restricted` trains on them too.
+    Pictures marked NonCommercial or NoDerivs are for watching only, so that the checkpoint may be
+    shipped; `include_restricted` trains on them too.
     """
     training: list[Sample] = []
     watched: list[Sample] = []
@@ -31,7 +36,13 @@ def split_samples(folders: Sequence[Path], include_restricted: bool) -> tuple[li
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, action="append", required=True, help="folder with index.jsonl; repeat for more")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="folder with index.jsonl; repeat for more",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
 
 
@@ -41,6 +52,7 @@ def panet(options: argparse.Namespace) -> int:
         encoder=options.encoder,
         iterations=options.iterations,
         pairs=options.pairs,
+        background_parts=options.background_parts,
         learning_rate=options.learning_rate,
         backbone_learning_rate=options.backbone_learning_rate,
         bfloat16=options.bfloat16,
@@ -48,8 +60,10 @@ def panet(options: argparse.Namespace) -> int:
         save_every=min(options.save_every, options.iterations),
         episodes=EpisodeSettings(side=options.side, kinds=tuple(options.kinds)),
     )
-    print(f"{len(training)} pictures to train on, {len(watched)} to watch; the run is in {options.out}")
-    PanetRun(options.out, training, settings, options.weights, watched, options.resume, options.workers).run()
+    print(f"{len(training)} pictures to train on, {len(watched)} to watch; run: {options.out}")
+    PanetRun(
+        options.out, training, settings, options.weights, watched, options.resume, options.workers
+    ).run()
     return 0
 
 
@@ -77,23 +91,44 @@ def main(arguments: list[str] | None = None) -> int:
     train = commands.add_parser("panet", help="episodic training of an encoder")
     add_data(train)
     train.add_argument("--encoder", choices=sorted(ENCODERS), default="vit_tiny_detail")
-    train.add_argument("--weights", type=Path, help="ImageNet weights of the backbone (safetensors, timm or torchvision names)")
+    train.add_argument(
+        "--weights",
+        type=Path,
+        help="ImageNet weights of the backbone (safetensors, timm or torchvision names)",
+    )
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
-    train.add_argument("--iterations", type=int, default=5000)
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in --out"
+    )
+    train.add_argument("--iterations", type=int, default=4000)
     train.add_argument("--pairs", type=int, default=2, help="episodes per iteration")
-    train.add_argument("--side", type=int, default=352, help="training input size, a multiple of 16")
-    train.add_argument("--kinds", type=float, nargs=3, default=(0.5, 0.2, 0.3), metavar=("CLASS", "REGION", "SCENE"))
+    train.add_argument(
+        "--side", type=int, default=352, help="training input size, a multiple of 16"
+    )
+    train.add_argument(
+        "--kinds",
+        type=float,
+        nargs=3,
+        default=EpisodeSettings.kinds,
+        metavar=("CLASS", "REGION", "SCENE"),
+    )
+    train.add_argument("--background-parts", type=int, default=PanetSettings.background_parts)
     train.add_argument("--learning-rate", type=float, default=1e-3)
     train.add_argument("--backbone-learning-rate", type=float, default=5e-5)
     train.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--save-every", type=int, default=500)
     train.add_argument("--workers", type=int, default=1)
-    train.add_argument("--include-restricted", action="store_true", help="train on NonCommercial and NoDerivs pictures too")
+    train.add_argument(
+        "--include-restricted",
+        action="store_true",
+        help="train on NonCommercial and NoDerivs pictures too",
+    )
     train.set_defaults(run=panet)
 
-    fit = commands.add_parser("presence", help="fit the absent-class score and store it in the checkpoint")
+    fit = commands.add_parser(
+        "presence", help="fit the absent-class score and store it in the checkpoint"
+    )
     add_data(fit)
     fit.add_argument("checkpoint", type=Path)
     fit.add_argument("--side", type=int, default=448)

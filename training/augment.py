@@ -1,4 +1,7 @@
-"""Random views of a picture with its mask: crop, turn, flip, colour. Everything is drawn from the generator handed in."""
+"""Random views of a picture with its mask: crop, turn, flip, colour.
+
+Everything is drawn from the generator handed in.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettin
     """Change brightness, contrast, saturation and channel gains of ``[H, W, 3] uint8``."""
     value = pixels.astype(np.float32)
     amount = settings.colour
-    value *= rng.uniform(1 - amount, 1 + amount) * rng.uniform(1 - amount / 3, 1 + amount / 3, 3).astype(np.float32)
+    value *= rng.uniform(1 - amount, 1 + amount) * rng.uniform(
+        1 - amount / 3, 1 + amount / 3, 3
+    ).astype(np.float32)
     mean = value.mean()
     value = mean + (value - mean) * rng.uniform(1 - amount, 1 + amount)
     grey = value.mean(2, keepdims=True)
@@ -45,7 +50,7 @@ def shown(mask: np.ndarray) -> np.ndarray:
 def warp(
     rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random crop, turned and perhaps mirrored, at the picture's own resolution; outside is ignore."""
+    """A random crop, turned, perhaps mirrored, at the picture's resolution; outside is ignore."""
     height, width = mask.shape
     fraction = rng.uniform(*settings.crop)
     stretch = np.exp(rng.uniform(-0.25, 0.25))
@@ -55,25 +60,42 @@ def warp(
     pick = rng.integers(len(ys)) if len(ys) else None
     centre_x = width * rng.random() if pick is None else xs[pick] + rng.uniform(-0.4, 0.4) * crop_w
     centre_y = height * rng.random() if pick is None else ys[pick] + rng.uniform(-0.4, 0.4) * crop_h
-    centre_x = float(np.clip(centre_x, min(crop_w / 2, width / 2), max(width - crop_w / 2, width / 2)))
-    centre_y = float(np.clip(centre_y, min(crop_h / 2, height / 2), max(height - crop_h / 2, height / 2)))
-    matrix = cv2.getRotationMatrix2D((centre_x, centre_y), rng.uniform(-settings.angle, settings.angle), 1.0)
+    centre_x = float(
+        np.clip(centre_x, min(crop_w / 2, width / 2), max(width - crop_w / 2, width / 2))
+    )
+    centre_y = float(
+        np.clip(centre_y, min(crop_h / 2, height / 2), max(height - crop_h / 2, height / 2))
+    )
+    matrix = cv2.getRotationMatrix2D(
+        (centre_x, centre_y), rng.uniform(-settings.angle, settings.angle), 1.0
+    )
     matrix[:, 2] += (crop_w / 2 - centre_x, crop_h / 2 - centre_y)
     if rng.random() < 0.5:
         matrix[0] = -matrix[0]
         matrix[0, 2] += crop_w - 1
     size = (crop_w, crop_h)
-    view = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    view = cv2.warpAffine(
+        pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     labels = cv2.warpAffine(
-        mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
+        mask,
+        matrix,
+        size,
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORE,
     )
     return view, labels
 
 
 def random_view(
-    rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings, tries: int = 6
+    rng: np.random.Generator,
+    pixels: np.ndarray,
+    mask: np.ndarray,
+    settings: AugmentSettings,
+    tries: int = 6,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A view ``([h, w, 3] uint8, [h, w] uint8)`` in which a class is still to be seen, if it can be had."""
+    """A view ``([h, w, 3] uint8, [h, w] uint8)`` that still shows a class, if it can be had."""
     for _ in range(tries):
         view, labels = warp(rng, pixels, mask, settings)
         if np.count_nonzero(shown(labels)) >= settings.least_pixels:

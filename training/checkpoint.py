@@ -15,7 +15,7 @@ FORMAT = "fsseg-checkpoint"
 
 
 def save_checkpoint(path: Path | str, tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:
-    """Write tensors and settings (JSON) beside the target and rename, so that an old file is never half overwritten."""
+    """Write tensors and settings (JSON) beside the target, then rename: never half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -38,6 +38,9 @@ def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
                     f"{path}: expected a {FORMAT} file, got format {header.get('format')!r}. "
                     "Checkpoints are written by `python -m training`."
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["settings"])
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, json.loads(header["settings"])
     except SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors checkpoint, got a file that does not parse: {error}") from error
+        raise ValueError(
+            f"{path}: expected a safetensors checkpoint, got a file that does not parse: {error}"
+        ) from error

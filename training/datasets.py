@@ -1,12 +1,14 @@
 """Folders of pictures with class masks: ``images/``, ``masks/``, ``index.jsonl`` and ``meta.json``.
 
-One line of ``index.jsonl`` is a picture: ``{"image", "mask", "split", "classes": [{"id", "name", "frac"}], "source"}``,
-where a mask is an 8-bit PNG with 0 for background, k for class k and 255 for ignore.
+One line of ``index.jsonl`` is a picture: ``{"image", "mask", "split", "classes": [{"id", "name",
+"frac"}], "source"}``, where a mask is an 8-bit PNG with 0 for background, k for class k and 255 for
+ignore.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 IGNORE = 255
-RESTRICTED = ("NonCommercial", "NoDerivs")  # Creative Commons terms that rule a picture out of shipped checkpoints
+# terms that rule a picture out of shipped checkpoints, in full or as Creative Commons shortens them
+RESTRICTED = re.compile(r"non-?commercial|no-?deriv|\b(nc|nd)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a data set; ``classes`` maps a class id to the fraction of the picture that it covers."""
+    """One picture of a data set; ``classes``: class id -> fraction of the picture it covers."""
 
     dataset: str
     image: Path
@@ -36,8 +39,8 @@ class Sample:
 
     @property
     def restricted(self) -> bool:
-        """Marked NonCommercial or NoDerivs: good for measuring, not for training what is shipped."""
-        return self.licence is not None and any(word in self.licence for word in RESTRICTED)
+        """Marked NonCommercial or NoDerivs: for measuring, not for training what is shipped."""
+        return self.licence is not None and RESTRICTED.search(self.licence) is not None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """``([H, W, 3] uint8 RGB, [H, W] uint8 class ids)``."""
@@ -47,15 +50,15 @@ class Sample:
             labels = np.asarray(file)
         if labels.ndim != 2 or labels.shape != pixels.shape[:2]:
             raise ValueError(
-                f"{self.mask}: expected a [H, W] mask of the picture's size {pixels.shape[:2]}, got "
-                f"{labels.shape}. Redraw the mask at the picture's own size."
+                f"{self.mask}: expected a [H, W] mask of the picture's size {pixels.shape[:2]}, "
+                f"got {labels.shape}. Redraw the mask at the picture's own size."
             )
         return pixels, labels
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All pictures of one folder. ``class_names[k]`` is the name of class ``k``; 0 is background."""
+    """All pictures of one folder. ``class_names[k]`` names class ``k``; 0 is background."""
 
     name: str
     class_names: tuple[str, ...]
@@ -68,12 +71,14 @@ class Dataset:
 
         Raises:
             FileNotFoundError: the folder has no ``index.jsonl`` or ``meta.json``.
-            ValueError: a line of the index lacks a field or is not JSON; the message has the line number.
+            ValueError: a line of the index lacks a field or is not JSON; the message numbers it.
         """
         folder = Path(folder)
         for needed in ("index.jsonl", "meta.json"):
             if not (folder / needed).is_file():
-                raise FileNotFoundError(f"{folder}: expected {needed}. See docs/training.md for the layout.")
+                raise FileNotFoundError(
+                    f"{folder}: expected {needed}. See docs/training.md for the layout."
+                )
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
         samples = []
         for number, line in enumerate((folder / "index.jsonl").read_text().splitlines(), 1):
@@ -105,8 +110,9 @@ class Dataset:
                 found.append(f"{sample.key}: {error}")
                 continue
             drawn = {int(v) for v in np.unique(labels)}
-            if drawn - known:
-                found.append(f"{sample.key}: the mask has ids {sorted(drawn - known)}, the set has {len(known) - 1} classes")
-            if set(sample.classes) - drawn:
-                found.append(f"{sample.key}: the index names classes {sorted(set(sample.classes) - drawn)}, the mask lacks them")
+            if unknown := sorted(drawn - known):
+                last = len(self.class_names) - 1
+                found.append(f"{sample.key}: the mask has ids {unknown}, the set's end at {last}")
+            if missing := sorted(set(sample.classes) - drawn):
+                found.append(f"{sample.key}: classes {missing} are in the index, not in the mask")
         return found

@@ -2,7 +2,8 @@
 
 Three kinds keep an encoder from learning only the classes of one data set:
 - ``class``: two pictures of one labelled class;
-- ``region``: two views of one picture, the class being one region of an unsupervised segmentation (parts, clothes, sky);
+- ``region``: two views of one picture, the class being one region of an unsupervised
+  segmentation (parts, clothes, sky);
 - ``scene``: two drawn pictures of one family of marks (training/scenes.py).
 """
 
@@ -28,17 +29,19 @@ View = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """How episodes are drawn: ``kinds`` are relative frequencies of class, region and scene; ``several`` is the share of
-    episodes that ask for more than one way at once, at most ``most_ways``."""
+    """How episodes are drawn: ``kinds`` are relative frequencies of class, region and scene;
+    ``several`` is the share of episodes that ask for more than one way, at most ``most_ways``."""
 
     side: int = 352
-    kinds: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    kinds: tuple[float, float, float] = (0.4, 0.35, 0.25)
     several: float = 0.4
     most_ways: int = 8
     least_fraction: float = 0.002
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     region_augment: AugmentSettings = field(
-        default_factory=lambda: AugmentSettings(crop=(0.5, 1.0), angle=45.0, colour=0.4, grey=0.2, blur=0.3)
+        default_factory=lambda: AugmentSettings(
+            crop=(0.5, 1.0), angle=45.0, colour=0.4, grey=0.2, blur=0.3
+        )
     )
 
     def __post_init__(self) -> None:
@@ -68,11 +71,15 @@ class EpisodeSource:
             if len(members) >= 2:
                 self.by_set[dataset].append((identity, members))
         if settings.kinds[0] > 0 and not self.by_set:
-            raise ValueError("expected a class with two pictures or more, got none; add pictures or lower least_fraction")
+            raise ValueError(
+                "expected a class with two pictures or more, got none; "
+                "add pictures or lower least_fraction"
+            )
 
     def _class_pair(self, rng: np.random.Generator) -> list[View]:
         groups = self.by_set[str(rng.choice(sorted(self.by_set)))]
-        # between uniform over classes and over pictures: rare classes are seen, but not their few pictures for ever
+        # between uniform over classes and over pictures: rare classes are seen, but not their few
+        # pictures for ever
         chance = np.sqrt([len(members) for _, members in groups])
         identity, members = groups[rng.choice(len(groups), p=chance / chance.sum())]
         pair = [members[index] for index in rng.choice(len(members), 2, replace=False)]
@@ -80,23 +87,32 @@ class EpisodeSource:
         if rng.random() < self.settings.several:
             ways += sorted((set(pair[0].classes) & set(pair[1].classes)) - {identity})
         return [
-            random_view(rng, pixels, _select(labels, ways[: self.settings.most_ways]), self.settings.augment)
+            random_view(
+                rng, pixels, _select(labels, ways[: self.settings.most_ways]), self.settings.augment
+            )
             for pixels, labels in (sample.read() for sample in pair)
         ]
 
     def _region_pair(self, rng: np.random.Generator) -> list[View]:
         pixels, _ = self.samples[rng.integers(len(self.samples))].read()
         small = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        regions = felzenszwalb(small, scale=float(rng.choice([60, 150, 400])), sigma=0.8, min_size=60)
+        regions = felzenszwalb(
+            small, scale=float(rng.choice([60, 150, 400])), sigma=0.8, min_size=60
+        )
         areas = np.bincount(regions.ravel()) / regions.size
         usable = np.flatnonzero((areas > 0.003) & (areas < 0.35))
         ways = rng.permutation(usable if len(usable) else areas.argmax(keepdims=True))
         ways = ways[: self.settings.most_ways if rng.random() < self.settings.several else 1]
-        mask = cv2.resize(_select(regions, ways.tolist()), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(
+            _select(regions, ways.tolist()), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST
+        )
         return [random_view(rng, pixels, mask, self.settings.region_augment) for _ in range(2)]
 
     def draw(self, rng: np.random.Generator) -> list[View]:
-        """``[(pixels [side, side, 3] uint8, mask [side, side] uint8: 0, ways from 1, 255)]``: support, query."""
+        """Support and query: ``[(pixels [side, side, 3] uint8, mask [side, side] uint8)]``.
+
+        Masks hold 0, ways from 1, and 255.
+        """
         kind = rng.choice(3, p=np.divide(self.settings.kinds, sum(self.settings.kinds)))
         if kind == 0:
             views = self._class_pair(rng)
@@ -110,7 +126,7 @@ class EpisodeSource:
 
 
 def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:
-    """Renumber ``ways`` to 1, 2, ...; ignored pixels (255 of uint8 labels) stay ignored, all else is background."""
+    """Renumber ``ways`` to 1, 2, ...; 255 of uint8 labels stays ignored, all else is background."""
     mask = np.zeros(labels.shape, np.uint8)
     for number, way in enumerate(ways, 1):
         mask[labels == way] = number
@@ -120,8 +136,11 @@ def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:
 
 
 class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``; episode ``i`` depends on ``seed, i`` alone,
-    so a resumed run sees what an unbroken one would have seen, whatever the number of workers."""
+    """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``.
+
+    Episode ``i`` depends on ``seed, i`` alone, so a resumed run sees what an unbroken one would
+    have seen, whatever the number of workers.
+    """
 
     def __init__(self, source: EpisodeSource, seed: int, start: int = 0) -> None:
         super().__init__()

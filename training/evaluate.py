@@ -1,30 +1,32 @@
-"""Measure bundles through the SDK: fixed 1-shot episodes at native resolution, mean-IoU, presence, paired intervals.
+"""Measure bundles through the SDK: 1-shot episodes, mean-IoU, presence, paired intervals.
 
-The same code path that users run (`Segmenter.prepare`, `Task.segment`), except that every picture's features are kept after
-the first pass, since an episode list meets each picture many times.
+The same code path that users run (`Segmenter.prepare`, `Task.segment`) at native resolution, except
+that a `remembering.RememberingGraph` may keep a picture's features after the first pass, since an
+episode list meets each picture many times.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsseg_sdk import Segmenter
-from fsseg_sdk.backends import Graph
+from fsseg_sdk.tiling import Tile
 from training.datasets import IGNORE, Sample
 
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """``pictures`` queries per set, up to ``classes`` of each, one random support of the class for each; classes that
-    cover less than ``least_fraction`` of a picture are neither asked for nor shown."""
+    """``pictures`` queries per set, up to ``classes`` of each, a random support for each of those.
+
+    Classes that cover less than ``least_fraction`` of a picture are neither asked for nor shown.
+    """
 
     pictures: int = 100
     classes: int = 3
@@ -34,7 +36,7 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class Episode:
-    """Does ``query`` show class ``identity``, which ``support`` shows, and where? ``absent`` if it does not."""
+    """Where does ``query`` show class ``identity``, as ``support`` does? ``absent``: nowhere."""
 
     dataset: str
     identity: int
@@ -43,7 +45,9 @@ class Episode:
     absent: bool = False
 
 
-def list_episodes(samples: Sequence[Sample], settings: ProtocolSettings | None = None) -> list[Episode]:
+def list_episodes(
+    samples: Sequence[Sample], settings: ProtocolSettings | None = None
+) -> list[Episode]:
     """Episodes of one data set in which the class is in the query; the same for the same seed."""
     settings = settings or ProtocolSettings()
     generator = random.Random(settings.seed)
@@ -56,52 +60,51 @@ def list_episodes(samples: Sequence[Sample], settings: ProtocolSettings | None =
     generator.shuffle(queries)
     episodes: list[Episode] = []
     for query in queries[: settings.pictures]:
-        shown = [i for i, f in sorted(query.classes.items()) if f >= settings.least_fraction and len(members[i]) > 1]
+        shown = [
+            i
+            for i, f in sorted(query.classes.items())
+            if f >= settings.least_fraction and len(members[i]) > 1
+        ]
         for identity in generator.sample(shown, min(settings.classes, len(shown))):
             support = generator.choice([s for s in members[identity] if s is not query])
             episodes.append(Episode(query.dataset, identity, support, query))
     return episodes
 
 
-def with_absent(episodes: Sequence[Episode], samples: Sequence[Sample], seed: int = 0) -> list[Episode]:
-    """Each episode, and the same support asked for in a picture of ``samples`` that does not show the class at all.
+def with_absent(
+    episodes: Sequence[Episode],
+    samples: Sequence[Sample],
+    seed: int = 0,
+    source: Literal["own", "any"] = "own",
+) -> list[Episode]:
+    """Each episode, and the same support asked for in a picture that does not show the class.
 
-    Pictures of the episode's own set come first; where all of them show the class, any other set's serve.
+    Args:
+        samples: where those pictures come from.
+        source: ``"own"`` takes a picture of the episode's own set whose labels lack the class;
+            where all of them show it, one of another set. ``"any"`` draws one of the sets of
+            ``samples``, each alike, then one of its pictures: easier, since that often shows
+            another kind of scene. The labels of another set do not know the class: that its
+            pictures lack it is an assumption.
     """
     generator = random.Random(seed)
+    by_set: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_set[sample.dataset].append(sample)
     result = []
     for episode in episodes:
-        def lacks(sample: Sample, episode: Episode = episode) -> bool:
-            return sample.dataset != episode.dataset or episode.identity not in sample.classes
-
-        own = [s for s in samples if s.dataset == episode.dataset and lacks(s)]
-        pool = own or [s for s in samples if s.dataset != episode.dataset]
-        if not pool:
+        own = [s for s in by_set[episode.dataset] if episode.identity not in s.classes]
+        others = [n for n, members in by_set.items() if members and n != episode.dataset]
+        sets = [*([episode.dataset] if own else []), *others]
+        if not sets:
             continue
+        name = generator.choice(sets) if source == "any" or not own else episode.dataset
+        query = generator.choice(own if name == episode.dataset else by_set[name])
         result.append(episode)
         result.append(
-            Episode(episode.dataset, episode.identity, episode.support, generator.choice(pool), absent=True)
+            Episode(episode.dataset, episode.identity, episode.support, query, absent=True)
         )
     return result
-
-
-class RememberingGraph:
-    """A graph that computes each input once. Holds every output: for evaluation only."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.backend, self.device, self.precision = graph.backend, graph.device, graph.precision
-        self._known: dict[bytes, dict[str, NDArray[Any]]] = {}
-
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        digest = hashlib.sha256()
-        for name in sorted(feeds):
-            digest.update(name.encode() + np.ascontiguousarray(feeds[name]).tobytes())
-        key = digest.digest()
-        if key not in self._known:
-            self._known[key] = self.graph.run(feeds)
-        return self._known[key]
 
 
 @dataclass
@@ -115,7 +118,7 @@ class Outcome:
     described: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def mean_iou(self, counts: NDArray[np.float64] | None = None) -> float:
-        """Percent: per class the summed intersection over the summed union, the mean over classes, then over sets.
+        """Percent: per class summed intersection over summed union; mean over classes, then sets.
 
         Args:
             counts: ``[episodes]`` how often each counts (for the bootstrap); once if None.
@@ -132,14 +135,19 @@ class Outcome:
                 per_set[dataset].append(intersection / union)
         return 100 * float(np.mean([np.mean(v) for v in per_set.values()]))
 
-    def of(self, dataset: str) -> Outcome:
-        """The part of one data set."""
-        rows = np.array([e.dataset == dataset for e in self.episodes])
+    def of(self, *datasets: str) -> Outcome:
+        """The part of these data sets."""
+        return self.where([episode.dataset in datasets for episode in self.episodes])
+
+    def where(self, chosen: Sequence[bool]) -> Outcome:
+        """The episodes for which ``chosen`` is true."""
+        rows = np.asarray(chosen, np.bool_)
         return Outcome(
-            [e for e in self.episodes if e.dataset == dataset],
+            [e for e, keep in zip(self.episodes, chosen, strict=True) if keep],
             self.intersections[rows],
             self.unions[rows],
             self.presence[rows],
+            self.described[rows] if len(self.described) else self.described,
         )
 
 
@@ -151,7 +159,9 @@ def paired_interval(
     Bootstrap over query pictures within each set, the same pictures for both.
     """
     if first.episodes != second.episodes:
-        raise ValueError("first, second: expected outcomes of the same episodes, got different lists")
+        raise ValueError(
+            "first, second: expected outcomes of the same episodes, got different lists"
+        )
     pictures: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, episode in enumerate(first.episodes):
         pictures[episode.dataset][episode.query.key].append(index)
@@ -174,8 +184,26 @@ def progress(items: Sequence[Episode], label: str) -> Iterator[Episode]:
     yield from tqdm(items, desc=label, mininterval=2, disable=None)
 
 
-def evaluate(segmenter: Segmenter, episodes: Sequence[Episode], label: str = "") -> Outcome:
-    """Run every episode through the SDK at the query's native size; ignored pixels count for nothing."""
+Annotate = Callable[[NDArray[np.uint8], Episode], object]
+"""From a mask [H, W] of 0, 1 and 255 (ignore) to an annotation that `Segmenter.prepare` takes."""
+
+
+def evaluate(
+    segmenter: Segmenter,
+    episodes: Sequence[Episode],
+    label: str = "",
+    *,
+    annotate: Annotate | None = None,
+    tile: Tile = None,
+) -> Outcome:
+    """Run every episode through the SDK at the query's native size; ignored pixels don't count.
+
+    Args:
+        label: of the progress bar.
+        annotate: makes what the support is labelled with, instead of its mask; called once for
+            each support and class.
+        tile: as in `Task.segment`.
+    """
     intersections, unions, presence, described = [], [], [], []
     tasks: dict[tuple[str, int], Any] = {}
     for episode in progress(list(episodes), label):
@@ -183,9 +211,10 @@ def evaluate(segmenter: Segmenter, episodes: Sequence[Episode], label: str = "")
         if key not in tasks:
             pixels, labels = episode.support.read()
             mask = np.where(labels == IGNORE, IGNORE, labels == episode.identity).astype(np.uint8)
-            tasks[key] = segmenter.prepare({"class": (pixels, mask)})
+            marked = mask if annotate is None else annotate(mask, episode)
+            tasks[key] = segmenter.prepare({"class": (pixels, marked)})
         pixels, labels = episode.query.read()
-        result = tasks[key].segment(pixels)
+        result = tasks[key].segment(pixels, tile=tile)
         found, known = result.raw_labels == 1, labels != IGNORE
         truth = (labels == episode.identity) & known & (not episode.absent)
         intersections.append(int((found & truth).sum()))
@@ -193,7 +222,11 @@ def evaluate(segmenter: Segmenter, episodes: Sequence[Episode], label: str = "")
         presence.append(result.present["class"])
         described.append(tasks[key].describe(result)[0])
     return Outcome(
-        list(episodes), np.array(intersections), np.array(unions), np.array(presence), np.array(described)
+        list(episodes),
+        np.array(intersections),
+        np.array(unions),
+        np.array(presence),
+        np.array(described),
     )
 
 
@@ -203,12 +236,16 @@ def auroc(scores: NDArray[np.float64], present: NDArray[np.bool_]) -> float:
     return float((above > 0).mean() + 0.5 * (above == 0).mean())
 
 
-def calibration_error(scores: NDArray[np.float64], present: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error: mean of |share present - mean score| over equal-width bins, weighted by count."""
+def calibration_error(
+    scores: NDArray[np.float64], present: NDArray[np.bool_], bins: int = 10
+) -> float:
+    """Expected calibration error: |share present - mean score| over equal bins, by count."""
     index = np.minimum((scores * bins).astype(int), bins - 1)
     error = 0.0
     for number in range(bins):
         rows = index == number
         if rows.any():
-            error += float(rows.mean()) * abs(float(present[rows].mean()) - float(scores[rows].mean()))
+            error += float(rows.mean()) * abs(
+                float(present[rows].mean()) - float(scores[rows].mean())
+            )
     return error

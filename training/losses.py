@@ -9,13 +9,16 @@ from torch import Tensor
 from training.datasets import IGNORE
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, known: Tensor, dice_weight: float = 0.5) -> Tensor:
-    """Cross-entropy at the masks' size, plus a soft Dice term, without which marks of a few pixels have no voice.
+def segmentation_loss(
+    logits: Tensor, masks: Tensor, known: Tensor, dice_weight: float = 0.5
+) -> Tensor:
+    """Cross-entropy at the masks' size, plus soft Dice, which gives marks of a few pixels a voice.
 
     Args:
         logits: ``[B, P, h, w]``, background first.
         masks: ``[B, H, W]`` of 0..P-1 and 255.
-        known: ``[B, P]`` bool: ways that the support shows. Pixels of other ways are ignored, and their logits have no part.
+        known: ``[B, P]`` bool: ways that the support shows. Pixels of other ways are ignored, and
+            their logits have no part.
     """
     logits = logits.float().masked_fill(~known[:, :, None, None], -1e4)
     upsampled = F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)
@@ -23,7 +26,11 @@ def segmentation_loss(logits: Tensor, masks: Tensor, known: Tensor, dice_weight:
     one_hot = masks[:, None] == ways[None, :, None, None]
     asked = one_hot & known[:, :, None, None]
     target = torch.where(asked.any(1), masks.long(), IGNORE)
-    cross_entropy = F.cross_entropy(upsampled, target, ignore_index=IGNORE)
+    # not the mean that torch takes: it is NaN where every pixel is ignored, and ends the run
+    counted_pixels = (target != IGNORE).sum().clamp_min(1)
+    cross_entropy = (
+        F.cross_entropy(upsampled, target, ignore_index=IGNORE, reduction="sum") / counted_pixels
+    )
     if dice_weight == 0:
         return cross_entropy
     probability = torch.softmax(upsampled, 1) * (target != IGNORE)[:, None]

@@ -1,7 +1,8 @@
-"""PANet-style episodic training of an encoder: prototypes of one picture must segment the other, both ways.
+"""PANet-style episodic training: prototypes of one picture must segment the other, both ways.
 
-Wang et al., ICCV 2019. Both directions use the true masks (the paper's alignment regularisation uses the predicted mask of
-the query for the way back); any encoder of training/encoders, any folders of training/datasets.
+Wang et al., ICCV 2019. Both directions use the true masks (the paper's alignment regularisation
+uses the predicted mask of the query for the way back); any encoder of training/encoders, any
+folders of training/datasets.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from training.datasets import IGNORE, Sample
 from training.encoders import build_encoder, load_backbone
 from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
 from training.losses import segmentation_loss
-from training.prototypes import grid_weights, match, pool
+from training.prototypes import background_parts, grid_weights, panet_logits, pool
 from training.validate import validation_iou
 
 
@@ -43,6 +44,7 @@ class PanetSettings:
     frozen_blocks: int = 6
     average: float = 0.998
     scale: float = 20.0
+    background_parts: int = 3
     dice_weight: float = 0.5
     bfloat16: bool = True
     seed: int = 0
@@ -50,14 +52,16 @@ class PanetSettings:
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "pairs", "learning_rate", "save_every"):
+        for name in ("iterations", "pairs", "learning_rate", "save_every", "background_parts"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be in [0, 1), got {self.average}")
 
 
-def episode_loss(encoder: nn.Module, pixels: Tensor, masks: Tensor, settings: PanetSettings) -> Tensor:
+def episode_loss(
+    encoder: nn.Module, pixels: Tensor, masks: Tensor, settings: PanetSettings
+) -> Tensor:
     """Loss of ``pixels [B, 2, S, S, 3] uint8`` and ``masks [B, 2, S, S] uint8`` (0, ways, 255):
     the first picture segments the second, and back."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
@@ -67,18 +71,25 @@ def episode_loss(encoder: nn.Module, pixels: Tensor, masks: Tensor, settings: Pa
     features = features.float()
     flat = masks.flatten(0, 1)
     ways = max(1, int(flat[flat != IGNORE].max()))
-    weights = torch.stack([grid_weights((flat == way).float(), tuple(features.shape[-2:])) for way in range(ways + 1)], 1)
-    known = weights.sum((-2, -1)) > 0
+    height, width = features.shape[-2:]
+    weights = torch.stack(
+        [grid_weights((flat == way).float(), (height, width)) for way in range(ways + 1)], 1
+    )
     # the first picture's prototypes meet the second picture's features, and the other way round
-    prototypes, known = (x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for x in (pool(features, weights), known))
-    return segmentation_loss(match(features, prototypes, settings.scale), flat, known, settings.dice_weight)
+    other = torch.arange(len(flat)) ^ 1
+    scene = background_parts(features, weights[:, 0], settings.background_parts)[other]
+    prototypes = pool(features, weights[:, 1:])[other]
+    known = (weights.sum((-2, -1)) > 0)[other]
+    logits = panet_logits(features, scene, prototypes, settings.scale)
+    return segmentation_loss(logits, flat, known, settings.dice_weight)
 
 
 def parameter_groups(encoder: Any, settings: PanetSettings) -> list[dict[str, Any]]:
     """Freeze what stays, and give the pretrained part its own learning rate."""
     backbone = getattr(encoder, "vit", encoder)
     if hasattr(backbone, "blocks"):
-        for parameter in (backbone.cls_token, backbone.pos_embed, *backbone.patch_embed.parameters()):
+        embedding = (backbone.cls_token, backbone.pos_embed, *backbone.patch_embed.parameters())
+        for parameter in embedding:
             parameter.requires_grad_(settings.frozen_blocks == 0)
         for block in backbone.blocks[: settings.frozen_blocks]:
             block.requires_grad_(False)
@@ -92,7 +103,10 @@ def parameter_groups(encoder: Any, settings: PanetSettings) -> list[dict[str, An
 
 
 class PanetRun:
-    """One run in one folder: ``checkpoint.safetensors`` (averaged weights), ``resume.safetensors``, ``log.jsonl``."""
+    """One run in one folder.
+
+    Writes ``checkpoint.safetensors`` (averaged weights), ``resume.safetensors`` and ``log.jsonl``.
+    """
 
     def __init__(
         self,
@@ -104,7 +118,8 @@ class PanetRun:
         resume: bool = False,
         workers: int = 1,
     ) -> None:
-        self.folder, self.settings, self.validation, self.workers = Path(folder), settings, validation, workers
+        self.folder, self.settings = Path(folder), settings
+        self.validation, self.workers = validation, workers
         self.initial = None if initial is None else Path(initial).name
         self.sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
         self.counts = {name: sum(s.dataset == name for s in samples) for name, _ in self.sources}
@@ -117,14 +132,21 @@ class PanetRun:
         resumed: dict[str, Tensor] = {}
         if resume:
             resumed, header = load_checkpoint(self.folder / "resume.safetensors")
-            if header["settings"] != json.loads(json.dumps(asdict(settings))):
-                raise ValueError(f"{self.folder}: was started with other settings: {header['settings']}")
-            self.iteration = int(header["iteration"])
+            own = {"settings": asdict(settings), "sources": self.sources, "pictures": self.counts}
+            for key, value in json.loads(json.dumps(own)).items():
+                if header[key] != value:
+                    raise ValueError(
+                        f"{self.folder}: was started with other {key}: {header[key]}. "
+                        "Repeat them, or train in another folder."
+                    )
+            self.iteration, self.initial = int(header["iteration"]), header["initial"]
             self.encoder.load_state_dict(_section(resumed, "encoder"))
         elif hasattr(self.encoder, "start_from_keys"):
             self.encoder.start_from_keys(self._some_images(24))
         self.average = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.encoder, settings), weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.encoder, settings), weight_decay=settings.weight_decay
+        )
         if resume:
             self.average.load_state_dict(_section(resumed, "average"))
             self._load_optimizer(resumed)
@@ -166,9 +188,10 @@ class PanetRun:
 
     def rate(self) -> float:
         """Factor on the learning rates: linear warm-up, then a cosine down to a fiftieth."""
-        if self.iteration < self.settings.warmup:
-            return (self.iteration + 1) / self.settings.warmup
-        done = (self.iteration - self.settings.warmup) / max(1, self.settings.iterations - self.settings.warmup)
+        warmup = self.settings.warmup
+        if self.iteration < warmup:
+            return (self.iteration + 1) / warmup
+        done = (self.iteration - warmup) / max(1, self.settings.iterations - warmup)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def step(self, pixels: Tensor, masks: Tensor) -> float:
@@ -182,31 +205,46 @@ class PanetRun:
         # early on, an average with a long memory would only remember the start
         keep = min(self.settings.average, (1 + self.iteration) / (10 + self.iteration))
         with torch.no_grad():
-            for own, new in zip(self.average.state_dict().values(), self.encoder.state_dict().values(), strict=True):
-                own.lerp_(new, 1 - keep) if own.is_floating_point() else own.copy_(new)
+            new = self.encoder.state_dict()
+            for name, own in self.average.state_dict().items():
+                own.lerp_(new[name], 1 - keep) if own.is_floating_point() else own.copy_(new[name])
         self.iteration += 1
         return float(loss.detach())
 
     def run(self) -> None:
         """Train to the last iteration, logging and saving every ``save_every``."""
-        stream = EpisodeStream(self.source, self.settings.seed, start=self.iteration * self.settings.pairs)
-        loader = torch.utils.data.DataLoader(stream, self.settings.pairs, num_workers=self.workers)
+        stream = EpisodeStream(
+            self.source, self.settings.seed, start=self.iteration * self.settings.pairs
+        )
+        # batches are made here: a worker's batch would hold every other episode, and a resumed run
+        # would then not see what an unbroken one sees
+        loader = torch.utils.data.DataLoader(stream, None, num_workers=self.workers)
+        episodes = iter(loader)
         self.encoder.train()
         losses: list[float] = []
         began = time.monotonic()
         bar = tqdm(total=self.settings.iterations, initial=self.iteration, mininterval=5)
-        for pixels, masks in loader:
-            if self.iteration >= self.settings.iterations:
-                break
+        while self.iteration < self.settings.iterations:
+            drawn = [next(episodes) for _ in range(self.settings.pairs)]
+            pixels, masks = (torch.stack(part) for part in zip(*drawn, strict=True))
             losses.append(self.step(pixels, masks))
             bar.update()
-            if self.iteration % self.settings.save_every and self.iteration < self.settings.iterations:
+            due = self.iteration % self.settings.save_every == 0
+            if not due and self.iteration < self.settings.iterations:
                 continue
             self.save()
-            row: dict[str, Any] = {"iteration": self.iteration, "loss": round(sum(losses) / len(losses), 4)}
-            row["seconds"] = round(time.monotonic() - began, 1)
+            row: dict[str, Any] = {
+                "iteration": self.iteration,
+                "loss": round(sum(losses) / len(losses), 4),
+                "seconds": round(time.monotonic() - began, 1),
+            }
             if self.validation:
-                row["validation"] = validation_iou(self.average, self.validation, self.settings.episodes.side)
+                row["validation"] = validation_iou(
+                    self.average,
+                    self.validation,
+                    self.settings.episodes.side,
+                    self.settings.background_parts,
+                )
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             bar.write(json.dumps(row))

@@ -1,7 +1,8 @@
 """Fit the absent-class score: a small logistic model on the runtime's descriptors of a match.
 
-Platt scaling (Platt, 1999) with several inputs instead of one: pictures with and without the class, half and half, every data
-set with equal weight. What is fitted is what the runtime computes, through the runtime.
+Platt scaling (Platt, 1999) with several inputs instead of one: pictures with and without the
+class, half and half, every data set with equal weight. What is fitted is what the runtime
+computes, through the runtime.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from numpy.typing import NDArray
 
 from fsseg_sdk.methods.presence import DESCRIPTORS
 
-# Chosen on pictures of the training sets: together they rank well, and none depends on the scale of one encoder alone.
-CHOSEN = ("top_cosine_to_self", "top_margin_to_self", "won_cosine_to_self", "won_fraction", "prototype_cosine")
+# Chosen on pictures of the training sets: together they rank well, and none depends on the scale
+# of one encoder alone.
+CHOSEN = (
+    "top_cosine_to_self",
+    "top_margin_to_self",
+    "won_cosine_to_self",
+    "won_fraction",
+    "prototype_cosine",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,9 @@ def fit_presence(
     for _ in range(50):
         score = 1 / (1 + np.exp(-inputs @ coefficients))
         gradient = inputs.T @ (weight * (score - present)) + decay * coefficients
-        curvature = (inputs * (weight * score * (1 - score))[:, None]).T @ inputs + np.diag(decay + 1e-9)
+        curvature = (inputs * (weight * score * (1 - score))[:, None]).T @ inputs + np.diag(
+            decay + 1e-9
+        )
         step = np.linalg.solve(curvature, gradient)
         coefficients -= step
         if np.abs(step).max() < 1e-9:

@@ -9,9 +9,14 @@ from fsseg_sdk import ops
 
 
 def fit_to(pixels: np.ndarray, mask: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squash ``[H, W, 3] uint8`` and its mask ``[H, W]`` to ``side x side``; masks by nearest neighbour, so labels stay labels."""
+    """Squash ``[H, W, 3] uint8`` and its mask ``[H, W]`` to ``side x side``.
+
+    Masks by nearest neighbour, so labels stay labels.
+    """
     if mask.shape == (side, side):
         return pixels, mask
-    unit = ops.preprocess(np.ascontiguousarray(pixels), (side, side), (side, side), (0.0,) * 3, (1.0,) * 3)[0]
+    unit = ops.preprocess(
+        np.ascontiguousarray(pixels), (side, side), (side, side), (0.0,) * 3, (1.0,) * 3
+    )[0]
     resized = np.rint(unit.transpose(1, 2, 0) * 255).astype(np.uint8)
     return resized, cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)

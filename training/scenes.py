@@ -1,8 +1,9 @@
-"""Drawn episodes: textured grounds with families of marks on them, so that matching learns more than animals.
+"""Drawn episodes: marks on textured grounds, so that matching learns more than animals.
 
-A family is a class: a kind of shape (blob, polygon, stroke, ring, leaf), its size, and how its surface differs from what
-lies below. Cracks and stains on surfaces, seedlings among weeds, parts on a belt are all such families. Two pictures
-of one family differ in everything else. Every picture is exact to the pixel and made here, so no licence binds it.
+A family is a class: a kind of shape (blob, polygon, stroke, ring, leaf), its size, and how its
+surface differs from what lies below. Cracks and stains on surfaces, seedlings among weeds, parts on
+a belt are all such families. Two pictures of one family differ in everything else. Every picture is
+exact to the pixel and made here, so no licence binds it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import cv2
 import numpy as np
 
 SHAPES = ("blob", "polygon", "stroke", "ring", "leaf")
+LEAST_PIXELS = 24  # of the class of a pair, in each of its pictures
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Colour and texture: mean RGB in 0..1, and noise of two wavelengths, stretched along ``angle``."""
+    """Colour and texture: mean RGB in 0..1, noise of two wavelengths, stretched along ``angle``."""
 
     colour: np.ndarray
     contrast: tuple[float, float]
@@ -69,11 +71,17 @@ def random_family(rng: np.random.Generator, ground: Surface) -> Family:
     )
 
 
-def _noise(rng: np.random.Generator, side: int, wavelength: float, stretch: float, angle: float) -> np.ndarray:
+def _noise(
+    rng: np.random.Generator, side: int, wavelength: float, stretch: float, angle: float
+) -> np.ndarray:
     """Unit-variance noise ``[side, side]`` of about that wavelength, stretched along an angle."""
     reach = int(side * 1.5)
     size = (max(2, int(reach / wavelength / stretch)), max(2, int(reach / wavelength)))
-    field = cv2.resize(rng.standard_normal(size[::-1]).astype(np.float32), (reach, reach), interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(
+        rng.standard_normal(size[::-1]).astype(np.float32),
+        (reach, reach),
+        interpolation=cv2.INTER_CUBIC,
+    )
     turn = cv2.getRotationMatrix2D((reach / 2, reach / 2), angle, 1.0)
     field = cv2.warpAffine(field, turn, (reach, reach), borderMode=cv2.BORDER_REFLECT)
     start = (reach - side) // 2
@@ -100,8 +108,13 @@ def _outline(rng: np.random.Generator, family: Family, radius: float) -> np.ndar
         reach = 0.45 + 0.55 * np.abs(np.cos(angle * family.lobes / 2)) ** 1.5
         points = np.stack([np.cos(angle), np.sin(angle)], 1) * (radius * reach)[:, None]
     else:
-        wobble = sum(rng.normal(0, 0.25 / k) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in range(2, 6))
-        points = np.stack([np.cos(angle), np.sin(angle)], 1) * (radius * (1 + np.asarray(wobble)))[:, None]
+        wobble = sum(
+            rng.normal(0, 0.25 / k) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in range(2, 6)
+        )
+        points = (
+            np.stack([np.cos(angle), np.sin(angle)], 1)
+            * (radius * (1 + np.asarray(wobble)))[:, None]
+        )
     points[:, 1] /= family.aspect
     turn = rng.uniform(0, 2 * np.pi)
     return points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -117,11 +130,15 @@ def stamp(rng: np.random.Generator, family: Family, side: int) -> np.ndarray:
             steps = rng.normal(0, 0.5, (24, 1)).cumsum(0) * 0.5 + rng.uniform(0, 6.3)
             path = np.concatenate([np.cos(steps), np.sin(steps)], 1).cumsum(0) * radius / 5 + centre
             thick = max(1, int(radius / 12 * rng.uniform(0.6, 1.6)))
-            cv2.polylines(mask, [np.round(path * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4)
+            cv2.polylines(
+                mask, [np.round(path * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, 4
+            )
         elif family.shape == "ring":
             path = _outline(rng, family, radius) + centre
             thick = max(2, int(radius / 4))
-            cv2.polylines(mask, [np.round(path * 16).astype(np.int32)], True, 255, thick, cv2.LINE_AA, 4)
+            cv2.polylines(
+                mask, [np.round(path * 16).astype(np.int32)], True, 255, thick, cv2.LINE_AA, 4
+            )
         else:
             path = _outline(rng, family, radius) + centre
             cv2.fillPoly(mask, [np.round(path * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
@@ -137,7 +154,10 @@ def _light(rng: np.random.Generator, side: int) -> np.ndarray:
 def draw(
     rng: np.random.Generator, ground: Surface, families: list[Family], side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One picture: ``([side, side, 3] uint8, [side, side] uint8 mask: 0, or k + 1 where families[k] is seen)``."""
+    """One picture: ``([side, side, 3] uint8, mask [side, side] uint8)``.
+
+    The mask is ``k + 1`` where ``families[k]`` is seen, else 0.
+    """
     picture = paint(rng, ground, side)
     mask = np.zeros((side, side), np.uint8)
     for index in rng.permutation(len(families)):
@@ -145,8 +165,10 @@ def draw(
         cover = stamp(rng, family, side)
         alpha = cover[..., None].astype(np.float32) / 255
         if family.shadow:
-            offset = np.float32([[1, 0, side * 0.012], [0, 1, side * 0.016]])
-            shade = cv2.GaussianBlur(cv2.warpAffine(cover, offset, (side, side)), (0, 0), side * 0.01)
+            offset = np.array([[1, 0, side * 0.012], [0, 1, side * 0.016]], np.float32)
+            shade = cv2.GaussianBlur(
+                cv2.warpAffine(cover, offset, (side, side)), (0, 0), side * 0.01
+            )
             picture *= 1 - 0.45 * shade[..., None].astype(np.float32) / 255
         surface = paint(rng, family.surface, side)
         picture += alpha * family.opacity * (surface - picture)
@@ -159,15 +181,20 @@ def draw(
 
 
 def draw_pair(rng: np.random.Generator, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Support and query of the same one to four families: ``[(pixels, mask), (pixels, mask)]``; the first is seen in both."""
-    ground = random_surface(rng)
-    families = [random_family(rng, ground) for _ in range(int(rng.integers(1, 5)))]
-    other = ground if rng.random() < 0.6 else random_surface(rng, near=ground.colour)
-    pair = []
-    for surface in (ground, other):
-        for _ in range(4):
-            pixels, mask = draw(rng, surface, families, side)
-            if np.count_nonzero(mask == 1) >= 24:
-                break
-        pair.append((pixels, mask))
-    return pair
+    """Support and query ``[(pixels, mask), (pixels, mask)]`` of the same one to four families.
+
+    The first family is seen in both.
+    """
+    while True:
+        ground = random_surface(rng)
+        families = [random_family(rng, ground) for _ in range(int(rng.integers(1, 5)))]
+        other = ground if rng.random() < 0.6 else random_surface(rng, near=ground.colour)
+        pair = []
+        for surface in (ground, other):
+            for _ in range(4):
+                pixels, mask = draw(rng, surface, families, side)
+                if np.count_nonzero(mask == 1) >= LEAST_PIXELS:
+                    pair.append((pixels, mask))
+                    break
+        if len(pair) == 2:
+            return pair  # else these families hide or shrink the first too well: others, then

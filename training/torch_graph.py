@@ -1,4 +1,4 @@
-"""A torch encoder behind the runtime's Graph protocol: for evaluation and debugging without an export."""
+"""A torch encoder behind the runtime's Graph protocol: evaluation and debugging without export."""
 
 from __future__ import annotations
 
@@ -36,9 +36,21 @@ class TorchGraph:
 
 
 def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
-    """The encoder of a checkpoint, and the checkpoint's header."""
+    """The encoder of a checkpoint, and the checkpoint's header.
+
+    Raises:
+        ValueError: the file is not a checkpoint, or its tensors are not those of its encoder.
+    """
     tensors, header = load_checkpoint(checkpoint)
-    encoder = build_encoder(header["settings"]["encoder"])
+    name = header["settings"]["encoder"]
+    encoder = build_encoder(name)
+    expected = {key: tensor.shape for key, tensor in encoder.state_dict().items()}
+    got = {key: tensor.shape for key, tensor in tensors.items()}
+    if other := sorted(expected.items() ^ got.items()):
+        raise ValueError(
+            f"{checkpoint}: expected the tensors of {name}, got others, among them "
+            f"{other[0][0]!r}. A run's averaged weights are in checkpoint.safetensors."
+        )
     encoder.load_state_dict(tensors)
     return encoder.eval(), header
 

@@ -1,4 +1,7 @@
-"""A quick figure while training: 1-shot IoU of fixed episodes, in torch. Published figures come from training.evaluate."""
+"""A quick figure while training: 1-shot IoU of fixed episodes, in torch.
+
+Published figures come from training.evaluate.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.datasets import IGNORE, Sample
-from training.prototypes import grid_weights, match, pool
+from training.prototypes import background_parts, grid_weights, panet_logits, pool
 from training.resize import fit_to
 
 
-def fixed_episodes(samples: Sequence[Sample], count: int, least: float, seed: int = 0) -> list[tuple[int, Sample, Sample]]:
-    """``(class, support, query)``, the classes in turn, the same for the same seed."""
+def fixed_episodes(
+    samples: Sequence[Sample], count: int, least: float, seed: int = 0
+) -> list[tuple[int, Sample, Sample]]:
+    """``(class, support, query)``, the classes in turn, the same for the same seed.
+
+    None, if no class has two pictures.
+    """
     classes: dict[tuple[str, int], list[Sample]] = defaultdict(list)
     for sample in samples:
         for identity, fraction in sample.classes.items():
@@ -27,7 +35,7 @@ def fixed_episodes(samples: Sequence[Sample], count: int, least: float, seed: in
     generator = random.Random(seed)
     generator.shuffle(usable)
     episodes = []
-    for index in range(count):
+    for index in range(count if usable else 0):
         identity, members = usable[index % len(usable)]
         support, query = generator.sample(members, 2)
         episodes.append((identity, support, query))
@@ -35,8 +43,14 @@ def fixed_episodes(samples: Sequence[Sample], count: int, least: float, seed: in
 
 
 @torch.no_grad()
-def validation_iou(encoder: nn.Module, samples: Sequence[Sample], side: int, count: int = 60) -> dict[str, float]:
-    """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set."""
+def validation_iou(
+    encoder: nn.Module, samples: Sequence[Sample], side: int, parts: int, count: int = 60
+) -> dict[str, float]:
+    """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set, with
+    ``parts`` prototypes of the background.
+
+    Sets in which no class has two pictures are left out.
+    """
     encoder.eval()
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     cache: dict[str, tuple[Tensor, np.ndarray]] = {}
@@ -52,15 +66,28 @@ def validation_iou(encoder: nn.Module, samples: Sequence[Sample], side: int, cou
     result = {}
     for name in sorted({s.dataset for s in samples}):
         values = []
-        for identity, support, query in fixed_episodes([s for s in samples if s.dataset == name], count, 0.005):
+        for identity, support, query in fixed_episodes(
+            [s for s in samples if s.dataset == name], count, 0.005
+        ):
             features, labels = encode(support)
-            masks = torch.from_numpy(np.stack([(labels != identity) & (labels != IGNORE), labels == identity]))
-            prototypes = pool(features, grid_weights(masks.float(), tuple(features.shape[-2:]))[None])
+            masks = torch.from_numpy(
+                np.stack([(labels != identity) & (labels != IGNORE), labels == identity])
+            )
+            height, width = features.shape[-2:]
+            weights = grid_weights(masks.float(), (height, width))[None]
+            scene = background_parts(features, weights[:, 0], parts)
+            shown = pool(features, weights[:, 1:])
             features, labels = encode(query)
-            logits = F.interpolate(match(features, prototypes), labels.shape, mode="bilinear", align_corners=False)
+            logits = F.interpolate(
+                panet_logits(features, scene, shown),
+                labels.shape,
+                mode="bilinear",
+                align_corners=False,
+            )
             found = logits[0].argmax(0).numpy() == 1
             truth, known = labels == identity, labels != IGNORE
             values.append((found & truth).sum() / max(1, ((found | truth) & known).sum()))
-        result[name] = round(100 * float(np.mean(values)), 2)
+        if values:
+            result[name] = round(100 * float(np.mean(values)), 2)
     encoder.train()
     return result

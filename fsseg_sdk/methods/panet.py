@@ -3,7 +3,8 @@
 A class is the mean over its shots of the average feature under the mask (eq. 1); background is
 one more prototype (eq. 2); a cell belongs to the prototype with the largest cosine (eq. 3).
 The published code upsamples features to pool them; the grid weights used here give the same
-numbers (they are the transpose of that upsampling).
+numbers (they are the transpose of that upsampling). Background may also have a few prototypes
+instead of one (`background_parts`); its cosine is then the largest of theirs.
 
 Where nothing at all is marked as background (every mask covers its whole picture), the
 background prototype is zero and its cosine 0: a cell then belongs to a class unless its cosine
@@ -21,36 +22,38 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .base import Match, NamedGraph, Presence, Shots, State, check_state
+from .parts import EPS, gather, split
 from .presence import PresenceModel, SupportFacts, presence_descriptors, presence_of
 from .settings import check_range
+from .weak import refine_weak
 
 __all__ = ["Panet", "PanetFitted", "PanetSettings"]
-
-_EPS = 1e-12
-"""Added to the sum of weights in cells: far below one pixel, so an empty map gives zero."""
-
 
 @dataclass(frozen=True)
 class PanetSettings:
     """scale: factor on the cosine. background: "mean-of-shots" averages the backgrounds of
     shots, then of ways (PANet); "pool-of-pixels" weighs every background pixel alike.
+    background_parts: prototypes of the background, 1 (PANet) to 16.
     refine_weak: replace a box or scribble by what the shot's own prototypes find there.
     presence: coefficients of the absent-class score, or None for the neutral default."""
 
     scale: float = 20.0
     background: Literal["mean-of-shots", "pool-of-pixels"] = "mean-of-shots"
+    background_parts: int = 1
     refine_weak: bool = False
     presence: PresenceModel | None = None
 
     def __post_init__(self) -> None:
         check_range("scale", self.scale, 0.1, 1000.0)
+        check_range("background_parts", self.background_parts, 1, 16)
 
 
 @dataclass(frozen=True)
 class PanetFitted:
-    """prototypes: [N+1, C] float32, background first."""
+    """prototypes: [parts + N, C] float32, the background's parts first."""
 
     prototypes: NDArray[np.float32]
+    parts: int
     scale: float
     facts: SupportFacts
     presence_model: PresenceModel | None
@@ -59,10 +62,14 @@ class PanetFitted:
 
     @property
     def n_ways(self) -> int:
-        return len(self.prototypes) - 1
+        return len(self.prototypes) - self.parts
 
     def match(self, features: NDArray[np.float32], *, threads: int | None = None) -> Match:
-        return Match(ops.cosine_match(features, self.prototypes, self.scale, threads=threads))
+        logits = ops.cosine_match(features, self.prototypes, self.scale, threads=threads)
+        if self.parts > 1:
+            scene = logits[:, : self.parts].max(axis=1, keepdims=True)
+            logits = np.concatenate([scene, logits[:, self.parts :]], axis=1)
+        return Match(logits)
 
     def presence(self, logits: NDArray[np.float32]) -> Presence:
         return presence_of(logits / np.float32(self.scale), self.facts, self.presence_model)
@@ -72,10 +79,10 @@ class PanetFitted:
 
 
 class Panet:
-    """The method. Its state holds, for every shot, the pooled foreground and background, the
-    background's mass in cells, the foreground's share of what is marked, and both pooled over
-    unit features (for what the support scores itself: the mean cosine of a region to any
-    prototype is one dot product with that)."""
+    """The method. Its state holds, for every shot, the pooled foreground and the background's
+    pooled parts, the mass of each part in cells, the foreground's share of what is marked, and
+    all of them pooled over unit features (for what the support scores itself: the mean cosine of
+    a region to any prototype is one dot product with that)."""
 
     name = "panet"
     properties = frozenset({"pointwise", "mean_prototype", "deterministic", "self_segmenting"})
@@ -91,46 +98,56 @@ class Panet:
         threads: int | None = None,
     ) -> State:
         count, channels = len(shots.way), shots.features.shape[1]
-        background_mass, share = np.empty(count, np.float32), np.empty(count, np.float32)
-        pooled = np.empty((4, count, channels), np.float32)
+        parts = settings.background_parts
+        mass, share = np.empty((count, parts), np.float32), np.empty(count, np.float32)
+        pooled = np.empty((2, count, 1 + parts, channels), np.float32)
         for picture in range(len(shots.features)):
             rows = np.flatnonzero(shots.picture == picture)
             features = shots.features[picture : picture + 1]
-            weights = np.concatenate([shots.foreground[rows], shots.background[rows]])
+            weights = np.stack([shots.foreground[rows], shots.background[rows]], axis=1)
             if settings.refine_weak and shots.weak[rows].any():
-                weights = _refine(features, weights, shots, rows, threads)
-            by_cell = np.concatenate([weights, weights * _inverse_norms(features[0])])
-            means = ops.weighted_pool(features, by_cell[None], _EPS, threads=threads)[0]
-            raw, unit = means.reshape(2, 2, len(rows), channels)
-            sums = by_cell.sum(axis=(1, 2), dtype=np.float64).reshape(2, 2, len(rows))
-            background_mass[rows] = sums[0, 1] / len(rows)  # one picture's background counts once
-            share[rows] = sums[0, 0] / np.maximum(sums[0].sum(axis=0), _EPS)
+                weights[:, 0] = refine_weak(features, weights, shots, rows, threads)
+            regions = np.stack(
+                [
+                    np.concatenate([w[:1], split(features[0], w[1], parts, threads=threads)])
+                    for w in weights
+                ]
+            )  # [rows, 1 + parts, h, w]
+            by_cell = np.stack([regions, regions * _inverse_norms(features[0])])
+            planes = by_cell.reshape(1, -1, *features.shape[2:])
+            means = ops.weighted_pool(features, planes, EPS, threads=threads)
+            raw, unit = means.reshape(2, len(rows), 1 + parts, channels)
+            sums = by_cell.sum(axis=(3, 4), dtype=np.float64)
+            mass[rows] = sums[0, :, 1:] / len(rows)  # one picture's background counts once
+            share[rows] = sums[0, :, 0] / np.maximum(sums[0].sum(axis=1), EPS)
             # weighted_pool has divided by the sum of w/|f|; the mean cosine divides by that of w
             unit *= np.divide(sums[1], sums[0], out=np.zeros_like(sums[0]), where=sums[0] > 0)[
                 ..., None
             ]
-            pooled[:2, rows], pooled[2:, rows] = raw, unit
+            pooled[0, rows], pooled[1, rows] = raw, unit
         return State(
             shots.way,
             {
-                "foreground": pooled[0],
-                "background": pooled[1],
-                "foreground_unit": pooled[2],
-                "background_unit": pooled[3],
-                "background_mass": background_mass,
+                "foreground": pooled[0, :, 0],
+                "background": pooled[0, :, 1:],
+                "foreground_unit": pooled[1, :, 0],
+                "background_unit": pooled[1, :, 1:],
+                "background_mass": mass,
                 "foreground_share": share,
             },
         )
 
     def check(self, state: State, channels: int) -> None:
+        background = state.arrays.get("background", np.empty((0, 0)))
+        parts = background.shape[1] if background.ndim > 1 else 0
         check_state(
             state,
             {
                 "foreground": (channels,),
-                "background": (channels,),
+                "background": (parts, channels),
                 "foreground_unit": (channels,),
-                "background_unit": (channels,),
-                "background_mass": (),
+                "background_unit": (parts, channels),
+                "background_mass": (parts,),
                 "foreground_share": (),
             },
         )
@@ -141,25 +158,34 @@ class Panet:
         rows_of = [np.flatnonzero(state.way == way) for way in range(n_ways)]
         arrays = state.arrays
         foreground = np.stack([_mean(arrays["foreground"][rows]) for rows in rows_of])
-        background = _background(state, rows_of, settings.background)
-        prototypes = np.concatenate([background[None], foreground]).astype(np.float32)
+        background = _background(state, rows_of, settings)
+        prototypes = np.concatenate([background, foreground]).astype(np.float32)
 
         return PanetFitted(
             prototypes=prototypes,
+            parts=settings.background_parts,
             scale=settings.scale,
-            facts=_facts(state, rows_of, prototypes),
+            facts=_facts(state, rows_of, prototypes, settings.background_parts),
             presence_model=settings.presence,
         )
 
 
 def _facts(
-    state: State, rows_of: list[NDArray[np.intp]], prototypes: NDArray[np.float32]
+    state: State,
+    rows_of: list[NDArray[np.intp]],
+    prototypes: NDArray[np.float32],
+    parts: int,
 ) -> SupportFacts:
-    """Cosines of the support to its own prototypes, by class; means over its shots."""
+    """Cosines of the support to its own prototypes, by class; means over its shots. A region's
+    cosine to the background is that of its mean to the part most like it."""
     arrays = state.arrays
     unit = _unit(prototypes.astype(np.float64))
-    foreground = arrays["foreground_unit"].astype(np.float64) @ unit.T  # [S, N+1]
-    background = arrays["background_unit"].astype(np.float64) @ unit.T
+    mass = arrays["background_mass"].astype(np.float64)
+    total = mass.sum(axis=1, keepdims=True)
+    weight = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+    foreground = _best_part(arrays["foreground_unit"] @ unit.T, parts)  # [S, 1 + N]
+    by_part = _best_part(arrays["background_unit"] @ unit.T, parts)  # [S, parts, 1 + N]
+    background = (weight[..., None] * by_part).sum(axis=1)
     share = arrays["foreground_share"][:, None].astype(np.float64)
     whole = share * foreground + (1 - share) * background
     columns: list[list[float]] = []
@@ -168,42 +194,31 @@ def _facts(
         explained = share[rows, 0] * foreground[rows, way]
         explained += (1 - share[rows, 0]) * background[rows, 0]
         margin = own[way] - np.delete(own, way).max()
-        fixed = (float(unit[way] @ unit[0]), float(len(rows)))
+        to_scene = float((unit[:parts] @ unit[parts + way - 1]).max())
+        fixed = (to_scene, float(len(rows)))
         columns.append([own[way], margin, scene[0], all_of_it[way], explained.mean(), *fixed])
     return SupportFacts(*np.array(columns, np.float32).T)
 
 
-def _background(state: State, rows_of: list[NDArray[np.intp]], rule: str) -> NDArray[np.float64]:
-    """[C] by the rule; zero where no shot has any background."""
+def _best_part(cosines: NDArray[Any], parts: int) -> NDArray[np.float64]:
+    """[..., parts + N] -> [..., 1 + N]."""
+    scene = cosines[..., :parts].max(axis=-1, keepdims=True)
+    return np.concatenate([scene, cosines[..., parts:]], axis=-1)
+
+
+def _background(
+    state: State, rows_of: list[NDArray[np.intp]], settings: PanetSettings
+) -> NDArray[np.float64]:
+    """[parts, C] by the rule; zero where no shot has any background."""
     vectors, mass = state.arrays["background"], state.arrays["background_mass"]
-    if rule == "pool-of-pixels":
-        total = mass.sum(dtype=np.float64)
-        weights = mass.astype(np.float64) / (total if total > 0 else 1.0)
-        pooled: NDArray[np.float64] = (weights[:, None] * vectors).sum(axis=0)
-        return pooled
-    with_some = [rows[mass[rows] > 0] for rows in rows_of]
-    per_way = [_mean(vectors[rows]) for rows in with_some if len(rows)]
-    return _mean(np.stack(per_way)) if per_way else np.zeros(vectors.shape[1])
-
-
-def _refine(
-    features: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    shots: Shots,
-    rows: NDArray[np.intp],
-    threads: int | None,
-) -> NDArray[np.float32]:
-    """One prediction of the picture by its own prototypes, kept inside `possible` where it
-    leaves anything of the box or scribble. weights: [2 rows, h, w], foregrounds first."""
-    count = len(rows)
-    prototypes = ops.weighted_pool(features, weights[None], _EPS, threads=threads)[0]
-    cosines = ops.cosine_match(features, prototypes, 1.0, threads=threads)[0]
-    found = shots.possible[rows] * (cosines[:count] > cosines[count:])
-    refined = weights.copy()
-    for index in np.flatnonzero(shots.weak[rows]):
-        if (found[index] * (weights[index] > 0)).sum() > 0:
-            refined[index] = found[index]
-    return refined
+    weights = mass.astype(np.float64)
+    if settings.background == "mean-of-shots":
+        total = weights.sum(axis=1)
+        with_some = [rows[total[rows] > 0] for rows in rows_of]
+        ways = sum(len(rows) > 0 for rows in with_some)
+        for rows in with_some:
+            weights[rows] /= total[rows, None] * (len(rows) * ways)
+    return gather(vectors.reshape(-1, vectors.shape[2]), weights.ravel(), settings.background_parts)
 
 
 def _mean(rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,6 +18,10 @@ GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {}
 """Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
 
 
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {"panet": ({"background_parts": 3},)}
+"""Settings beside the defaults under which the suite runs, too: method name -> settings."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A method with the settings to test it under."""
@@ -49,8 +53,12 @@ def cases(needs: str | None = None) -> list[Any]:
 
     found = [methods.get(name) for name in methods.names()]
     return [
-        pytest.param(Case(method, method.settings_type()), id=method.name)
+        pytest.param(
+            Case(method, method.settings_type(**settings)),
+            id="-".join([method.name, *(f"{name}={value}" for name, value in settings.items())]),
+        )
         for method in found
+        for settings in ({}, *VARIANTS.get(method.name, ()))
         if needs is None or needs in method.properties
     ]
 

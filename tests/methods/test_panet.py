@@ -79,6 +79,7 @@ def test_equals_pooling_upsampled_features() -> None:
         shots, features=features, foreground=weights[:1], background=weights[1:]
     )
     state = PANET.summarise(shots, PanetSettings(), {})
+    state.arrays["background"].shape = (1, -1)
     upsampled = _upsample(features[0].astype(np.float64), size)
     for name, plane in (("foreground", mask), ("background", 1 - mask)):
         expected = (upsampled * plane).sum((1, 2)) / plane.sum()
@@ -186,9 +187,93 @@ class TestWeakShots:
         assert np.abs(self.prototype(scribble, True) - exact).max() <= 1e-5
 
 
+class TestBackgroundParts:
+    """Background of two kinds, A and B; the class lies between them."""
+
+    def shots(self) -> tuple[Shots, NDArray[np.int64], NDArray[np.float32]]:
+        labels = np.zeros(GRID, np.int64)
+        labels[:, 4:] = 1
+        labels[3:6, 3:7] = 2
+        rng = np.random.default_rng(0)
+        kinds = rng.normal(size=(3, 24)).astype(np.float32)
+        kinds[2] = kinds[0] + kinds[1] + rng.normal(size=24) * 0.4
+        features = np.ascontiguousarray(kinds[labels].transpose(2, 0, 1)[None])
+        mask = (labels == 2).astype(np.float32)[None]
+        shots, _ = draw_shots([0])
+        fields = {"foreground": mask, "background": 1 - mask, "possible": mask}
+        return dataclasses.replace(shots, features=features, **fields), labels, kinds
+
+    def labels(self, shots: Shots, parts: int) -> NDArray[np.intp]:
+        case = Case(PANET, PanetSettings(background_parts=parts))
+        found: NDArray[np.intp] = case.logits(shots, shots.features)[0].argmax(axis=0)
+        return found
+
+    def test_parts_find_the_kinds(self) -> None:
+        shots, labels, kinds = self.shots()
+        state = PANET.summarise(shots, PanetSettings(background_parts=2), {})
+        parts = state.arrays["background"][0]
+        order = np.argsort(-parts @ kinds[0])
+        assert np.abs(parts[order] - kinds[:2]).max() <= 1e-5
+        mass = state.arrays["background_mass"][0][order]
+        assert np.abs(mass - [(labels == 0).sum(), (labels == 1).sum()]).max() <= 1e-4
+
+    def test_an_object_like_the_mean_of_its_surroundings_is_found(self) -> None:
+        shots, labels, _ = self.shots()
+        right = (labels == 2).astype(int)
+        assert (self.labels(shots, 2) == right).all()
+
+    def test_more_parts_than_kinds_change_nothing(self) -> None:
+        shots, labels, _ = self.shots()
+        right = (labels == 2).astype(int)
+        assert (self.labels(shots, 7) == right).all()
+
+    def test_shots_together(self) -> None:
+        """Two shots, one with each kind: the parts are theirs, whatever their order."""
+        shots, _, kinds = self.shots()
+        background = shots.background.copy()
+        background[:, :, 4:] = 0
+        left = dataclasses.replace(shots, background=background)
+        right = dataclasses.replace(shots, background=shots.background - background)
+        settings = PanetSettings(background_parts=2)
+        states = [PANET.summarise(s, settings, {}) for s in (left, right)]
+        for both in (states, states[::-1]):
+            fitted = PANET.fit(methods.combine(both), 1, settings, {})
+            found = fitted.prototypes[:2]
+            order = np.argsort(-found @ kinds[0])
+            assert np.abs(found[order] - kinds[:2]).max() <= 1e-5
+
+    def test_no_background_at_all(self) -> None:
+        shots, _, _ = self.shots()
+        whole = dataclasses.replace(
+            shots, foreground=np.ones_like(shots.foreground), background=shots.background * 0
+        )
+        case = Case(PANET, PanetSettings(background_parts=3))
+        assert (case.logits(whole, shots.features)[0, 0] == 0).all()
+
+    def test_equals_the_differentiable_twin(self) -> None:
+        torch = pytest.importorskip("torch")
+        from training.prototypes import background_parts, panet_logits, pool
+
+        rng = np.random.default_rng(3)
+        shots, _ = draw_shots([0], noise=0.6)
+        query, _ = draw_query(1)
+        weights = rng.uniform(size=(1, 2, *GRID)).astype(np.float32)
+        shots = dataclasses.replace(
+            shots, foreground=weights[:, 1], background=weights[:, 0], possible=weights[:, 1]
+        )
+        logits = Case(PANET, PanetSettings(background_parts=3)).logits(shots, query)
+        support, planes = torch.from_numpy(shots.features), torch.from_numpy(weights)
+        twin = panet_logits(
+            torch.from_numpy(query),
+            background_parts(support, planes[:, 0], 3),
+            pool(support, planes[:, 1:]),
+        )
+        assert np.abs(twin.numpy() - logits).max() <= 2e-3
+
+
 class TestSettings:
     def test_defaults_are_the_paper(self) -> None:
-        assert PanetSettings() == PanetSettings(20.0, "mean-of-shots", False, None)
+        assert PanetSettings() == PanetSettings(20.0, "mean-of-shots", 1, False, None)
 
     @pytest.mark.parametrize(
         ("values", "name"),
@@ -200,6 +285,9 @@ class TestSettings:
             ({"scale": 10**400}, "scale"),
             ({"background": "mean"}, "background"),
             ({"background": 3}, "background"),
+            ({"background_parts": 0}, "background_parts"),
+            ({"background_parts": 17}, "background_parts"),
+            ({"background_parts": 1.5}, "background_parts"),
             ({"refine_weak": 1}, "refine_weak"),
             ({"presence": []}, "presence"),
             ({"presence": {"names": ["top_cosine"]}}, "presence"),

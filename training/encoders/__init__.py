@@ -1,4 +1,4 @@
-"""Encoders by name. An encoder maps ``[B, 3, H, W]`` to ``[B, channels, H / stride, W / stride]``."""
+"""Encoders by name: modules from ``[B, 3, H, W]`` to ``[B, channels, H / stride, W / stride]``."""
 
 from __future__ import annotations
 

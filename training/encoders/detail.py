@@ -1,7 +1,8 @@
-"""A ViT whose key grid is refined to stride 8 by a small convolutional branch: the encoder of the default bundle.
+"""A ViT whose keys a small convolutional branch refines to stride 8: the default bundle's encoder.
 
-A 16-pixel patch is too coarse for poles, cracks and seedlings. The branch sees the picture at stride 8, is added to the
-upsampled keys, and starts at zero, so training begins exactly where the raw keys stand.
+A 16-pixel patch is too coarse for poles, cracks and seedlings. The branch sees the picture at
+stride 8, is added to the upsampled keys, and starts at zero, so training begins exactly where the
+raw keys stand.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class ViTDetail(nn.Module):
 
     mean, std = ViTKeys.mean, ViTKeys.std
 
-    def __init__(self, settings: ViTSettings | None = None, channels: int = 256, width: int = 128) -> None:
+    def __init__(
+        self, settings: ViTSettings | None = None, channels: int = 256, width: int = 128
+    ) -> None:
         super().__init__()
         self.vit = ViTKeys(settings)
         self.channels, self.stride = channels, self.vit.stride // 2
@@ -44,11 +47,11 @@ class ViTDetail(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, channels, 1),
         )
-        last = self.fuse[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = nn.Conv2d(width, channels, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.fuse.append(last)
 
     def forward(self, image: Tensor) -> Tensor:
         keys = self.project(self.vit(image))
@@ -59,10 +62,11 @@ class ViTDetail(nn.Module):
     def start_from_keys(self, images: Tensor, whiten: float = 0.25, centre: float = 0.5) -> None:
         """Set the projection by the statistics of the keys of ``images`` ``[B, 3, H, W]``.
 
-        Raw keys share one large component and a few loud directions, and cosines see little else. So the keys are whitened
-        part of the way (each principal direction divided by its standard deviation to the power ``2 * whiten``), with a part
-        of the mean, ``centre``, taken away; taking all of it away is worse than taking none (docs/results.md). Of that, the
-        directions that hold most of the inner products are kept. ``whiten=0, centre=0`` keeps the raw cosines.
+        Raw keys share one large component and a few loud directions, and cosines see little else.
+        So the keys are whitened part of the way (each principal direction divided by its standard
+        deviation to the power ``2 * whiten``), with a part of the mean, ``centre``, taken away;
+        taking all of it away is worse than taking none (docs/results.md). Of that, the directions
+        that hold most of the inner products are kept. ``whiten=0, centre=0`` keeps the raw cosines.
         """
         keys = self.vit(images).transpose(0, 1).flatten(1)
         mean = keys.mean(1, keepdim=True)
@@ -71,5 +75,6 @@ class ViTDetail(nn.Module):
         whitened = matrix @ (keys - centre * mean)
         _, directions = torch.linalg.eigh(whitened @ whitened.T)
         matrix = directions[:, -self.channels :].T @ matrix
-        self.project.weight.copy_(matrix[:, :, None, None])
-        self.project.bias.copy_(-centre * (matrix @ mean)[:, 0])
+        weight, bias = self.project.parameters()
+        weight.copy_(matrix[:, :, None, None])
+        bias.copy_(-centre * (matrix @ mean)[:, 0])

@@ -1,11 +1,22 @@
-"""MobileNetV2 at stride 8 by dilation, batch norm folded, with torchvision's block order and names without the norms."""
+"""MobileNetV2 at stride 8 by dilation, batch norm folded.
+
+Block order and names are torchvision's, without the norms.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 # expansion, channels, repeats, stride of each stage (Sandler et al., CVPR 2018, table 2)
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 class InvertedResidual(nn.Module):
@@ -28,7 +39,10 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """``[B, 3, H, W] -> [B, 96, H / 8, W / 8]``: features.0 to features.13, which match best (docs/results.md)."""
+    """``[B, 3, H, W] -> [B, 96, H / 8, W / 8]``: features.0 to features.13.
+
+    Those match best (docs/results.md).
+    """
 
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
@@ -53,7 +67,7 @@ class MobileNetV2(nn.Module):
         return self.features(image)
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
-        """Load weights whose batch norm has been folded; blocks after the last tapped one are left out."""
+        """Load weights whose batch norm has been folded; blocks after the last one are left out."""
         own = self.state_dict()
         missing = sorted(k for k in own if k not in state)
         if missing:

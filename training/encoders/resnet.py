@@ -1,6 +1,7 @@
-"""ResNet-50 without layer4, dilated to stride 8, with torchvision's key names; the last ReLU is left out.
+"""ResNet-50 without layer4 and the last ReLU, dilated to stride 8, with torchvision's key names.
 
-A last ReLU would fold all features into one orthant, where cosines tell less apart (PANet and MLC leave it out too).
+A last ReLU would fold all features into one orthant, where cosines tell less apart (PANet and MLC
+leave it out too).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut. ``v1`` puts the stride into the first 1x1, ``v1.5`` into the 3x3."""
+    """1x1, 3x3, 1x1 with a shortcut; ``v1`` strides in the first 1x1, ``v1.5`` in the 3x3."""
 
     def __init__(
         self, channels: int, width: int, stride: int, dilation: int, variant: str, last_relu: bool
@@ -57,25 +58,27 @@ class ResNet(nn.Module):
         for index, (count, width, stride, dilation) in enumerate(
             zip(blocks, (64, 128, 256), (1, 2, 1), (1, 1, 2), strict=True), 1
         ):
-            layer = []
+            layer = nn.Sequential()
             for number in range(count):
                 last = index == 3 and number == count - 1
-                # the first block of a dilated layer keeps the dilation of the layer before it, as torchvision does
+                # as in torchvision, a dilated layer's first block keeps the dilation before it
                 own = 1 if number == 0 else dilation
                 layer.append(
-                    Bottleneck(channels, width, stride if number == 0 else 1, own, variant, not last)
+                    Bottleneck(
+                        channels, width, stride if number == 0 else 1, own, variant, not last
+                    )
                 )
                 channels = 4 * width
-            setattr(self, f"layer{index}", nn.Sequential(*layer))
+            self.add_module(f"layer{index}", layer)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        for layer in (self.layer1, self.layer2, self.layer3):
-            x = layer(x)
+        x: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        for index in (1, 2, 3):
+            x = self.get_submodule(f"layer{index}")(x)
         return x
 
     def train(self, mode: bool = True) -> ResNet:
-        """Batch norm stays frozen: an episode's few pictures are too few to estimate statistics from."""
+        """Batch norm stays frozen: an episode has too few pictures to estimate statistics from."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):

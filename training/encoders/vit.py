@@ -1,7 +1,7 @@
 """ViT with timm's key names; the features are the attention keys of chosen blocks.
 
-The keys of the last blocks of a plain ImageNet ViT-Ti match far better than its tokens or than convolutional
-features (measured in docs/results.md), and cost a quarter of a ResNet-50.
+The keys of the last blocks of a plain ImageNet ViT-Ti match far better than its tokens or than
+convolutional features (measured in docs/results.md), and cost a quarter of a ResNet-50.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ViTSettings:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that also hands out its keys; ``keys_only`` leaves out what only the output needs."""
+    """Multi-head self-attention that hands out its keys; ``keys_only``: and computes no output."""
 
     def __init__(self, width: int, heads: int, keys_only: bool) -> None:
         super().__init__()
@@ -69,10 +69,14 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block. The last tapped block is ``keys_only``: what follows its keys would reach nothing."""
+    """Pre-norm transformer block that hands out its attention's keys.
+
+    ``keys_only``: the last tapped block. Nothing uses its output, so it hands its input on.
+    """
 
     def __init__(self, width: int, heads: int, keys_only: bool = False) -> None:
         super().__init__()
+        self.keys_only = keys_only
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads, keys_only)
         if not keys_only:
@@ -80,6 +84,8 @@ class Block(nn.Module):
             self.mlp = Mlp(width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.keys_only:
+            return x, self.attn.keys(self.norm1(x))
         mixed, key = self.attn(self.norm1(x))
         x = x + mixed
         return x + self.mlp(self.norm2(x)), key
@@ -97,7 +103,7 @@ class PatchEmbed(nn.Module):
 class ViTKeys(nn.Module):
     """``[B, 3, H, W]`` -> ``[B, width * len(blocks), H / patch, W / patch]``.
 
-    Each block's keys are L2-normalised before they are concatenated, so that no block outweighs another.
+    Each block's keys are L2-normalised before they are joined, so that none outweighs another.
     """
 
     mean = (0.5, 0.5, 0.5)
@@ -110,19 +116,23 @@ class ViTKeys(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, s.grid * s.grid + 1, s.width))
         self.patch_embed = PatchEmbed(s.width, s.patch)
         last = max(s.blocks)
-        self.blocks = nn.ModuleList(Block(s.width, s.heads, index == last) for index in range(last + 1))
+        self.blocks = nn.ModuleList(
+            Block(s.width, s.heads, index == last) for index in range(last + 1)
+        )
         self.stride = s.patch
         self.channels = s.width * len(s.blocks)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def position(self, height: int, width: int) -> Tensor:
-        """Position embeddings for a ``height x width`` grid, interpolated bicubically (as timm does)."""
+        """Position embeddings of a ``height x width`` grid, bicubic as in timm."""
         if (height, width) == (self.settings.grid, self.settings.grid):
             return self.pos_embed
         cls, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         side = self.settings.grid
         grid = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
-        grid = F.interpolate(grid, (height, width), mode="bicubic", antialias=True, align_corners=False)
+        grid = F.interpolate(
+            grid, (height, width), mode="bicubic", antialias=True, align_corners=False
+        )
         return torch.cat([cls, grid.flatten(2).transpose(1, 2).to(cls.dtype)], dim=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -130,19 +140,16 @@ class ViTKeys(nn.Module):
         batch, _, height, width = x.shape
         x = torch.cat([self.cls_token.expand(batch, -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         x = x + self.position(height, width)
-        last, features = max(self.settings.blocks), []
+        features = []
         for index, block in enumerate(self.blocks):
-            if index == last:
-                key = block.attn.keys(block.norm1(x))
-            else:
-                x, key = block(x)
+            x, key = block(x)
             if index in self.settings.blocks:
                 features.append(F.normalize(key[:, 1:].float(), dim=-1, eps=1e-6))
         joined = torch.cat(features, dim=-1)
         return joined.transpose(1, 2).reshape(batch, -1, height, width)
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
-        """Load a timm-style ViT state dict; tensors that this truncated model has no use for are left out."""
+        """Load a timm-style ViT state dict; what this shortened model lacks is left out."""
         own = self.state_dict()
         missing = sorted(k for k in own if k not in state)
         if missing:
