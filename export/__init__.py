@@ -1,1 +1,4 @@
-"""Checkpoints to bundles: torch -> ONNX -> storage precision -> parity -> `.fsseg`. Runs from a checkout."""
+"""Checkpoints to bundles: torch -> ONNX -> storage precision -> parity -> `.fsseg`.
+
+Runs from a checkout; the installed package never imports it.
+"""

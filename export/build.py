@@ -1,4 +1,4 @@
-"""A checkpoint as a bundle: graph, parity with torch, golden vectors, provenance; all of it or nothing."""
+"""A checkpoint as a bundle: graph, parity, golden vectors, provenance; all of it or nothing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from fsseg_sdk.bundle import write_bundle
 from fsseg_sdk.image import read_image
 from fsseg_sdk.npy import write_npy
 from fsseg_sdk.verify import VerifyReport, verify_bundle
-from training.checkpoint import load_checkpoint
-from training.encoders import build_encoder
 from training.scenes import draw_pair
+from training.torch_graph import trained_encoder
 
 GOLDEN_SIDE = 96
 GOLDEN_CELLS = 64  # feature cells that the golden vectors keep, of the whole grid
@@ -36,8 +35,9 @@ class ExportError(Exception):
 class ExportSettings:
     """What the bundle is called and how it sees pictures.
 
-    input_size: (height, width) of the encoder's input. storage: of the weights in the file; they are computed with in float32.
-    card: JSON file of provenance to add to what the checkpoint says of itself.
+    input_size: (height, width) of the encoder's input. storage: of the weights in the file; they
+    are computed with in float32. card: JSON file of provenance to add to what the checkpoint says
+    of itself.
     """
 
     name: str
@@ -70,42 +70,45 @@ class ExportReport:
         )
 
 
-def export_bundle(checkpoint: Path | str, out: Path | str, settings: ExportSettings) -> ExportReport:
+def export_bundle(
+    checkpoint: Path | str, out: Path | str, settings: ExportSettings
+) -> ExportReport:
     """Write the bundle of a checkpoint.
 
     Raises:
-        ExportError: torch and ONNX Runtime disagree, or the finished bundle does not verify; nothing is written then.
+        ExportError: torch and ONNX Runtime disagree, or the finished bundle does not verify;
+            nothing is written then.
         ValueError: the file is not a checkpoint of this project.
     """
     out = Path(out)
     if out.suffix != ".fsseg":
         raise ExportError(f"{out}: expected a name that ends in .fsseg")
-    tensors, header = load_checkpoint(checkpoint)
-    encoder = build_encoder(header["settings"]["encoder"])
-    encoder.load_state_dict(tensors)
-    encoder.eval()
+    encoder, header = trained_encoder(checkpoint)
+    manifest = _manifest(encoder, header, settings)
     if settings.storage == "float16":
         round_to_half(encoder)
     data = to_onnx(encoder, settings.input_size)
     if settings.storage == "float16":
         data = store_weights_half(data)
-    manifest = _manifest(encoder, header, settings)
     graph = _open(data, manifest)
     image, mask = _golden_scene()
     parity = check_graph(encoder, graph, _inputs(encoder, settings.input_size, image))
     if not parity.ok:
         raise ExportError(
-            f"torch and ONNX Runtime disagree by {parity.max_abs:.3g}, {parity.worst:.3g} times what is allowed; no bundle was written"
+            f"torch and ONNX Runtime disagree by {parity.max_abs:.3g}, {parity.worst:.3g} times "
+            "what is allowed; no bundle was written"
         )
     members = {"encoder.onnx": data, **_golden(graph, manifest, image, mask)}
-    # beside the target under another name, so that a bundle that fails its own check never takes the good one's place
+    # beside the target under another name, so that a bundle that fails its own check never takes
+    # the good one's place
     partial = out.with_name(f"{out.stem}.partial.fsseg")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         digest = write_bundle(partial, manifest, members)
         verified = verify_bundle(partial, threads=1)
         if not verified.ok:
-            raise ExportError(f"the bundle does not verify: {[c for c in verified.checks if not c.ok]}; it was not written")
+            failed = [check for check in verified.checks if not check.ok]
+            raise ExportError(f"the bundle does not verify: {failed}; it was not written")
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
@@ -119,7 +122,9 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
     return {
         "name": settings.name,
         "created_with": f"fsseg_sdk {__version__}",
-        "method": header.get("method", {"name": "panet", "settings": {"scale": header["settings"]["scale"]}}),
+        "method": header.get(
+            "method", {"name": "panet", "settings": {"scale": header["settings"]["scale"]}}
+        ),
         "input": {
             "size": [height, width],
             "geometry": settings.geometry,
@@ -131,7 +136,9 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
             "encoder": {
                 "file": "encoder.onnx",
                 "inputs": [{"name": "image", "dtype": "float32", "shape": [-1, 3, height, width]}],
-                "outputs": [{"name": "features", "dtype": "float32", "shape": [-1, encoder.channels, *grid]}],
+                "outputs": [
+                    {"name": "features", "dtype": "float32", "shape": [-1, encoder.channels, *grid]}
+                ],
                 "storage": settings.storage,
                 "compute": "float32",
             }
@@ -143,7 +150,11 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
         "provenance": {
             "encoder": header["settings"]["encoder"],
             "starting_weights": header.get("initial"),
-            "training": {key: header[key] for key in ("settings", "iteration", "sources", "pictures") if key in header},
+            "training": {
+                key: header[key]
+                for key in ("settings", "iteration", "sources", "pictures")
+                if key in header
+            },
             **card,
         },
     }
@@ -155,18 +166,20 @@ def _open(data: bytes, manifest: dict[str, Any]) -> Graph:
     def infos(key: str) -> tuple[TensorInfo, ...]:
         return tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in entry[key])
 
-    spec = GraphSpec(entry["file"], infos("inputs"), infos("outputs"), entry["storage"], entry["compute"])
+    spec = GraphSpec(
+        entry["file"], infos("inputs"), infos("outputs"), entry["storage"], entry["compute"]
+    )
     return open_graph(data, spec, backend="onnxruntime", device="cpu", precision="fp32", threads=1)
 
 
 def _golden_scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A drawn picture ``[GOLDEN_SIDE, GOLDEN_SIDE, 3]`` and the mask (0, 1) of one family of marks in it."""
+    """A drawn picture ``[GOLDEN_SIDE, GOLDEN_SIDE, 3]`` and the mask (0, 1) of marks in it."""
     picture, families = draw_pair(np.random.default_rng(3), GOLDEN_SIDE)[0]
     return picture, (families == 1).astype(np.uint8)
 
 
 def _inputs(encoder: Any, size: tuple[int, int], image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Two normalised inputs: the drawn scene, and noise, which reaches parts that a tidy picture leaves quiet."""
+    """Two normalised inputs: the drawn scene, and noise, which reaches what a scene does not."""
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.float32)
     rows = np.arange(size[0]) * image.shape[0] // size[0]
     columns = np.arange(size[1]) * image.shape[1] // size[1]
@@ -178,7 +191,10 @@ def _inputs(encoder: Any, size: tuple[int, int], image: NDArray[np.uint8]) -> ND
 def _golden(
     graph: Graph, manifest: dict[str, Any], image: NDArray[np.uint8], mask: NDArray[np.uint8]
 ) -> dict[str, bytes]:
-    """What the runtime computes for the scene: with torch's agreement established, this is what a user's machine must repeat."""
+    """What the runtime computes for the scene.
+
+    Torch has agreed by now, so this is what a user's machine must repeat.
+    """
     segmenter = Segmenter({"encoder": graph}, manifest, threads=1)
     features = segmenter._core.encoder.encode([read_image(image)]).features[0]
     result = segmenter.segment(image, mask, image)

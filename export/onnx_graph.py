@@ -1,4 +1,4 @@
-"""A torch encoder as an ONNX graph with named inputs and outputs, and its weights' storage precision."""
+"""A torch encoder as an ONNX graph with named inputs and outputs; the storage of its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = 1024  # initialisers of fewer elements (biases, norms, shapes) stay in f
 
 
 def round_to_half(module: nn.Module) -> None:
-    """Round the weights that are stored in float16 to what float16 can hold, so that parity compares equal numbers.
+    """Round the weights that are stored in float16, so that parity compares equal numbers.
 
     Raises:
         ValueError: a weight is beyond float16's range.
@@ -28,7 +28,8 @@ def round_to_half(module: nn.Module) -> None:
                 continue
             rounded = parameter.half().float()
             if not bool(torch.isfinite(rounded).all()):
-                raise ValueError(f"{name}: expected weights within float16's range, got up to {parameter.abs().max()}")
+                largest = float(parameter.abs().max())
+                raise ValueError(f"{name}: expected weights in float16's range, got {largest:.3g}")
             parameter.copy_(rounded)
 
 
@@ -37,7 +38,7 @@ def to_onnx(encoder: nn.Module, size: tuple[int, int]) -> bytes:
 
     Args:
         encoder: module in evaluation mode.
-        size: (height, width) of the input; fixed, so that engines can be built and positions be baked in.
+        size: (height, width) of the input; fixed, so that positions are baked in and engines built.
     """
     # an example batch of 2, so that the exporter does not take a batch of 1 for a constant
     example = torch.zeros(2, 3, *size)
@@ -79,13 +80,15 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     if used - {"", "ai.onnx"}:
         raise ValueError(f"expected standard ONNX operators only, got domains {sorted(used)}")
     del model.opset_import[:]
-    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in keep.items())
+    model.opset_import.extend(
+        helper.make_opsetid(domain, version) for domain, version in keep.items()
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def store_half(data: bytes) -> bytes:
-    """Store large float32 initialisers as float16 behind a Cast: half the file, computed in float32 as before."""
+    """Store large float32 initialisers as float16 behind a Cast: half the file, the same math."""
     model = onnx.load(io.BytesIO(data))
     graph, casts = model.graph, []
     for initialiser in graph.initializer:
@@ -96,7 +99,11 @@ def store_half(data: bytes) -> bytes:
             continue
         name = initialiser.name
         initialiser.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".float16"))
-        casts.append(helper.make_node("Cast", [name + ".float16"], [name], name=name + ".cast", to=TensorProto.FLOAT))
+        casts.append(
+            helper.make_node(
+                "Cast", [name + ".float16"], [name], name=name + ".cast", to=TensorProto.FLOAT
+            )
+        )
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)

@@ -16,7 +16,10 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-4  # encoder features in float32, as timm compares
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest difference, and the largest share of the tolerance that any element used up (above 1: refused)."""
+    """The largest difference, and the largest share of its tolerance that an element used up.
+
+    A share above 1 is refused.
+    """
 
     max_abs: float
     worst: float
@@ -27,15 +30,18 @@ class Parity:
 
 
 def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Parity:
-    """Elementwise ``|got - expected| <= ABSOLUTE + RELATIVE * |expected|``; other shapes never agree."""
+    """Elementwise ``|got - expected| <= ABSOLUTE + RELATIVE * |expected|``; shapes must agree."""
     if expected.shape != got.shape:
         return Parity(float("inf"), float("inf"))
     difference = np.abs(got.astype(np.float64) - expected)
-    return Parity(float(difference.max()), float((difference / (ABSOLUTE + RELATIVE * np.abs(expected))).max()))
+    return Parity(
+        float(difference.max()),
+        float((difference / (ABSOLUTE + RELATIVE * np.abs(expected))).max()),
+    )
 
 
 def check_graph(encoder: nn.Module, graph: Graph, images: NDArray[np.float32]) -> Parity:
-    """Run both on ``images [B, 3, H, W]``, whole and one by one, and return the worst comparison."""
+    """Run both on ``images [B, 3, H, W]``, whole and one by one; return the worst comparison."""
     with torch.no_grad():
         expected = encoder(torch.from_numpy(images)).float().numpy()
     results = [compare(expected, graph.run({"image": images})["features"])]

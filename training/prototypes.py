@@ -49,7 +49,8 @@ def panet_logits(features: Tensor, scene: Tensor, classes: Tensor, scale: float 
 def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int = 10) -> Tensor:
     """``[B, C, h, w], [B, h, w] -> [B, parts, C]``: spherical k-means of the background's cells.
 
-    Which cell belongs to which part is a constant for the gradient; the parts are weighted means, as in :func:`pool`.
+    Which cell belongs to which part is a constant for the gradient; the parts are weighted
+    means, as in :func:`pool`.
     """
     centres = pool(features, weights[:, None])
     with torch.no_grad():

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fsseg_sdk.ops import reference
-from tests.ops.cases import Case, all_cases
+from tests.ops.case import Case
+from tests.ops.cases import all_cases
 from tests.ops.compare import MAX_ERROR, NMSE, SMALLEST, label_limit, scale_of, stats_limits
 from tests.ops.raw import binding_arguments
 

@@ -1,23 +1,19 @@
 """The case table of every op: what the conformance suite, the replayer and the benchmarks run.
 
-A case is an op, a printable name and a function that makes the op's named arguments from a random
-generator seeded by the name. Adding an op means adding its rows here.
+Adding an op means adding its rows: here, or to feature_cases.py for an op that reads feature maps.
 """
 
 from __future__ import annotations
 
 import itertools
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, picture, values
-
-Arguments = dict[str, Any]
-Maker = Callable[[np.random.Generator], Arguments]
+from tests.ops import feature_cases
+from tests.ops.case import Arguments, Case
+from tests.ops.inputs import LAYOUTS, laid_out, mask_of, picture, values
 
 OPS = (
     "grid_weights",
@@ -28,26 +24,6 @@ OPS = (
     "upsample_argmax",
     "preprocess",
 )
-
-# Most are no multiple of any vector: one pixel, one row, one column, odd, a tile and more.
-MAPS = [(1, 1), (1, 7), (5, 1), (3, 5), (7, 13), (16, 16), (28, 28), (33, 41), (60, 60)]
-CHANNELS = [1, 2, 15, 16, 17, 33, 192]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of a table."""
-
-    op: str
-    name: str
-    maker: Maker
-
-    def arguments(self) -> Arguments:
-        """Fresh arguments; the same each time."""
-        return self.maker(np.random.default_rng(zlib.crc32(f"{self.op} {self.name}".encode())))
-
-    def __str__(self) -> str:
-        return f"{self.op}-{self.name}"
 
 
 def _grid_weights() -> Iterator[Case]:
@@ -72,132 +48,6 @@ def _grid_weights() -> Iterator[Case]:
         yield case((1, *size), (28, 28), "weights")
         yield case((1, *size), (2, 3), "float", (1.5, 2.25))
     yield case((1, 1080, 1920), (28, 28), "binary")
-
-
-def _weighted_pool() -> Iterator[Case]:
-    def case(
-        f: Any, maps: int, kind: str = "normal", layout: str = "contiguous", weights: str = "float"
-    ) -> Case:
-        def make(rng: np.random.Generator) -> Arguments:
-            masks = mask_of(rng, (f[0] * maps, *f[2:]), weights).astype(np.float32)
-            w = laid_out(masks.reshape(f[0], maps, *f[2:]), layout)
-            return {"features": laid_out(values(rng, f, kind), layout), "weights": w, "eps": 1e-5}
-
-        name = f"{'x'.join(map(str, f))}-maps-{maps}-{kind}-{layout}-{weights}"
-        return Case("weighted_pool", name, make)
-
-    for channels, size in itertools.product(CHANNELS, MAPS):
-        yield case((2, channels, *size), 2)
-    for maps in (1, 3, 4, 5, 11):
-        yield case((2, 19, 9, 11), maps)
-    for kind in KINDS:
-        yield case((2, 20, 9, 11), 3, kind)
-    for layout in LAYOUTS:
-        yield case((3, 20, 9, 11), 3, layout=layout)
-    for weights in ("empty", "full", "pixel"):
-        yield case((2, 17, 7, 9), 2, weights=weights)
-    yield case((1, 9, 130, 131), 2, "offset")
-    yield case((1, 1024, 60, 60), 2, "relu")
-
-
-def _vectors(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
-    """Prototypes: rows of a kind, the last one zero where there are three or more."""
-    rows = values(rng, shape, "normal" if kind in ("mixed", "denormal") else kind)
-    if shape[-2] >= 3:
-        rows[..., -1, :] = 0
-    return rows
-
-
-def _cosine_match() -> Iterator[Case]:
-    def case(
-        f: Any,
-        count: int,
-        kind: str = "normal",
-        layout: str = "contiguous",
-        own: bool = False,
-        softmax: bool = False,
-        scale: float = 20.0,
-        rows: str = "normal",
-    ) -> Case:
-        def make(rng: np.random.Generator) -> Arguments:
-            shape = (f[0], count, f[1]) if own else (count, f[1])
-            return {
-                "features": laid_out(values(rng, f, kind), layout),
-                "prototypes": _vectors(rng, shape, rows),
-                "scale": scale,
-                "softmax": softmax,
-            }
-
-        name = f"{'x'.join(map(str, f))}-P-{count}-{kind}-{layout}-own-{own}-softmax-{softmax}"
-        return Case("cosine_match", f"{name}-scale-{scale}-{rows}", make)
-
-    for channels, size in itertools.product(CHANNELS, MAPS):
-        yield case((2, channels, *size), 2)
-    for count, own, softmax in itertools.product(
-        (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 21), (False, True), (False, True)
-    ):
-        yield case((2, 35, 9, 11), count, own=own, softmax=softmax)
-    for kind, softmax in itertools.product(KINDS, (False, True)):
-        yield case((2, 20, 9, 11), 3, kind, softmax=softmax)
-    for rows in ("huge", "tiny", "limit", "zero", "offset"):
-        yield case((1, 20, 9, 11), 3, rows=rows)
-        yield case((1, 20, 9, 11), 3, "mixed", rows=rows)
-    for layout in LAYOUTS:
-        yield case((3, 20, 9, 11), 3, layout=layout, own=True)
-    for scale in (1.0, -3.0, 0.0, 1000.0):
-        yield case((1, 20, 9, 11), 3, scale=scale, softmax=True)
-    yield case((1, 3, 70, 71), 2)
-    for count in (2, 6):
-        yield case((1, 1024, 60, 60), count, "relu")
-
-
-def _linear_match() -> Iterator[Case]:
-    def case(f: Any, count: int, kind: str = "normal", layout: str = "contiguous") -> Case:
-        def make(rng: np.random.Generator) -> Arguments:
-            weights = values(rng, (count, f[1]), "normal")
-            if kind == "limit":
-                weights *= np.float32(0.01)  # products overflow in float32 sums only on the way
-            return {
-                "features": laid_out(values(rng, f, kind), layout),
-                "weights": weights,
-                "bias": values(rng, (count,), "normal"),
-            }
-
-        return Case("linear_match", f"{'x'.join(map(str, f))}-K-{count}-{kind}-{layout}", make)
-
-    for channels, size in itertools.product(CHANNELS, MAPS):
-        yield case((2, channels, *size), 2)
-    for count in (1, 3, 4, 5, 6, 7, 13):
-        yield case((2, 35, 9, 11), count)
-    for kind in KINDS:
-        yield case((2, 20, 9, 11), 3, kind)
-    for layout in LAYOUTS:
-        yield case((3, 20, 9, 11), 3, layout=layout)
-    yield case((1, 1024, 60, 60), 6, "relu")
-
-
-def _distance_stats() -> Iterator[Case]:
-    def case(f: Any, count: int, kind: str = "normal", layout: str = "contiguous") -> Case:
-        def make(rng: np.random.Generator) -> Arguments:
-            if kind == "constant":
-                pixel = rng.standard_normal((1, f[1], 1, 1)) * np.ones(f)
-                features = (pixel * rng.uniform(0.1, 9.0, (f[0], 1, *f[2:]))).astype(np.float32)
-            else:
-                features = values(rng, f, kind)
-            prototypes = _vectors(rng, (count, f[1]), "normal")
-            return {"features": laid_out(features, layout), "prototypes": prototypes}
-
-        return Case("distance_stats", f"{'x'.join(map(str, f))}-N-{count}-{kind}-{layout}", make)
-
-    for channels, size in itertools.product(CHANNELS, MAPS):
-        yield case((2, channels, *size), 2)
-    for count in (1, 3, 6, 7, 13):
-        yield case((2, 35, 9, 11), count)
-    for kind in [*KINDS, "constant"]:
-        yield case((2, 20, 9, 11), 3, kind)
-    for layout in LAYOUTS:
-        yield case((3, 20, 9, 11), 3, layout=layout)
-    yield case((1, 1024, 60, 60), 2, "relu")
 
 
 def _upsample_argmax() -> Iterator[Case]:
@@ -270,7 +120,14 @@ def _preprocess() -> Iterator[Case]:
 
 
 def all_cases() -> list[Case]:
-    """Every row of every table."""
-    tables = (_grid_weights, _weighted_pool, _cosine_match, _linear_match, _distance_stats)
-    more = (_upsample_argmax, _preprocess)
-    return [case for table in (*tables, *more) for case in table()]
+    """Every row of every table, in the order of OPS."""
+    tables = (
+        _grid_weights,
+        feature_cases.weighted_pool,
+        feature_cases.cosine_match,
+        feature_cases.linear_match,
+        feature_cases.distance_stats,
+        _upsample_argmax,
+        _preprocess,
+    )
+    return [case for table in tables for case in table()]

@@ -10,7 +10,8 @@ import pytest
 
 from fsseg_sdk import _kernels, ops
 from fsseg_sdk.ops import reference
-from tests.ops.cases import OPS, Case, all_cases
+from tests.ops.case import Case
+from tests.ops.cases import OPS, all_cases
 from tests.ops.compare import difference
 from tests.ops.raw import run_padded
 

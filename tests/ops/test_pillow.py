@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fsseg_sdk import ops
-from tests.ops.cases import picture
+from tests.ops.inputs import picture
 
 SIZES = [
     ((1080, 1920), (473, 473)),  # (height, width)

@@ -13,7 +13,9 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "a" / "x.safetensors"
-    save_checkpoint(path, {"w": torch.arange(6.0).reshape(2, 3).T}, {"settings": {"encoder": "e"}, "n": 3})
+    save_checkpoint(
+        path, {"w": torch.arange(6.0).reshape(2, 3).T}, {"settings": {"encoder": "e"}, "n": 3}
+    )
     tensors, header = load_checkpoint(path)
     assert torch.equal(tensors["w"], torch.arange(6.0).reshape(2, 3).T)
     assert header == {"settings": {"encoder": "e"}, "n": 3}

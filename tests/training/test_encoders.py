@@ -1,4 +1,4 @@
-"""Encoders: shapes, published sizes, and what makes them start where the pretrained weights stand."""
+"""Encoders: shapes, published sizes, and that they start where the pretrained weights stand."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_detail_starts_at_the_raw_keys() -> None:
     with torch.no_grad():
         keys, features = encoder.vit(images), encoder(images)
     # all directions are kept, so projecting is a rotation, and a rotation keeps every inner product
-    expected = F.interpolate(keys, scale_factor=2.0, mode="bilinear", align_corners=False).flatten(2)
+    expected = F.interpolate(keys, scale_factor=2.0, mode="bilinear", align_corners=False).flatten(
+        2
+    )
     got = features.flatten(2)
     torch.testing.assert_close(got.mT @ got, expected.mT @ expected, rtol=1e-4, atol=1e-4)
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from fsseg_sdk.methods.parts import split
 from fsseg_sdk.ops import reference
 from training.losses import segmentation_loss
-from training.prototypes import grid_weights, match, pool
+from training.prototypes import background_parts, grid_weights, match, pool
 
 
-@pytest.mark.parametrize(("size", "grid"), [((32, 48), (4, 6)), ((33, 17), (5, 3)), ((3, 5), (7, 9)), ((9, 9), (1, 1))])
+@pytest.mark.parametrize(
+    ("size", "grid"), [((32, 48), (4, 6)), ((33, 17), (5, 3)), ((3, 5), (7, 9)), ((9, 9), (1, 1))]
+)
 def test_grid_weights(size: tuple[int, int], grid: tuple[int, int]) -> None:
     masks = np.random.default_rng(0).random((2, *size)).astype(np.float32)
     got = grid_weights(torch.from_numpy(masks), grid).numpy()
@@ -26,7 +29,21 @@ def test_pool_and_match() -> None:
     got = pool(torch.from_numpy(features), torch.from_numpy(weights))
     np.testing.assert_allclose(got.numpy(), prototypes, rtol=1e-4, atol=1e-6)
     expected = reference.cosine_match(features, prototypes.astype(np.float32), 20.0)
-    np.testing.assert_allclose(match(torch.from_numpy(features), got, 20.0).numpy(), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        match(torch.from_numpy(features), got, 20.0).numpy(), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_background_parts_are_those_of_the_runtime() -> None:
+    generator = np.random.default_rng(2)
+    features = generator.standard_normal((2, 6, 5, 7)).astype(np.float32)
+    weights = (generator.random((2, 5, 7)) * (generator.random((2, 5, 7)) > 0.3)).astype(np.float32)
+    for parts in (1, 3):
+        got = background_parts(torch.from_numpy(features), torch.from_numpy(weights), parts).numpy()
+        for index in range(2):
+            planes = split(features[index], weights[index], parts)
+            expected = reference.weighted_pool(features[index][None], planes[None], 1e-5)[0]
+            np.testing.assert_allclose(got[index], expected, rtol=1e-4, atol=1e-5)
 
 
 def _scene() -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,51 @@
+"""A ResNet-50 at 473 x 473, exported and run by ONNX Runtime behind the SDK: what papers measure.
+
+Its weights are random: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import torch
+
+from export.onnx_graph import to_onnx
+from fsseg_sdk import Segmenter
+from fsseg_sdk.backends import GraphSpec, TensorInfo, open_graph
+from training.encoders import build_encoder
+
+SIDE, GRID, CHANNELS = 473, 60, 1024
+
+
+def segmenter(threads: int) -> Segmenter:
+    """``image [B, 3, 473, 473] -> features [B, 1024, 60, 60]``, fp32, prototype matching."""
+    torch.manual_seed(0)
+    encoder: Any = build_encoder("resnet50").eval()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own versions
+        data = to_onnx(encoder, (SIDE, SIDE))
+    spec = GraphSpec(
+        "encoder.onnx",
+        (TensorInfo("image", "float32", (-1, 3, SIDE, SIDE)),),
+        (TensorInfo("features", "float32", (-1, CHANNELS, GRID, GRID)),),
+    )
+    settings = {
+        "name": "ResNet-50",
+        "method": {"name": "panet", "settings": {"scale": 20.0}},
+        "input": {
+            "size": [SIDE, SIDE],
+            "geometry": "squash",
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+        },
+        "features": {"channels": CHANNELS, "grid": [GRID, GRID]},
+    }
+    return Segmenter(
+        {"encoder": open_graph(data, spec, threads=threads)}, settings, threads=threads
+    )

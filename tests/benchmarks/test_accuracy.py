@@ -1,0 +1,230 @@
+"""The accuracy benchmark on drawn sets: what it counts, what it leaves out, what it says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import absent, accuracy, models
+from benchmarks import sets as sets_module
+from benchmarks.mosaics import CELLS, in_mosaics, object_share
+from benchmarks.weak import box_of, largest_region, longest_path, scribble_of
+from fsseg_sdk import Segmenter
+from training.datasets import Dataset
+from training.evaluate import (
+    Episode,
+    Outcome,
+    ProtocolSettings,
+    evaluate,
+    list_episodes,
+    with_absent,
+)
+from training.remembering import RememberingGraph
+
+from .conftest import write_set
+
+
+@pytest.fixture(scope="module")
+def report(bundle: Path, sets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("accuracy")
+    folders = [str(sets / name) for name in ("squares", "pairs", "voc2012", "missing")]
+    arguments = ["--data", *folders, "--bundle", str(bundle), "--mosaics", "2"]
+    files = ["--json", str(out / "a.json"), "--plot", str(out / "a.png")]
+    assert accuracy.main([*arguments, *files]) == 0
+    assert (out / "a.png").read_bytes()[:4] == b"\x89PNG"
+    found: dict[str, Any] = json.loads((out / "a.json").read_text())
+    return found
+
+
+def test_the_average_is_that_of_the_held_out_sets(report: dict[str, Any]) -> None:
+    rows = {row["set"]: row for row in report["iou"]["rows"]}
+    assert {name: row["seen"] for name, row in rows.items()} == {
+        "squares": False,
+        "pairs": False,
+        "voc2012": True,
+    }
+    assert rows["squares"]["episodes"] == 20  # pictures without a class are not asked
+    assert rows["pairs"]["episodes"] == 8
+    assert report["iou"]["average"]["bundle"] == pytest.approx(
+        (rows["squares"]["iou"]["bundle"] + rows["pairs"]["iou"]["bundle"]) / 2
+    )
+    assert rows["squares"]["iou"]["bundle"] > 50  # colours are what the tiny encoder sees
+
+
+def test_it_says_what_the_figures_are_not(
+    report: dict[str, Any], bundle: Path, sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not PASCAL-5i" in report["caveat"]
+    assert any("missing" in line for line in report["left_out"])
+    assert len(report["iou"]["notes"]) == len(models.RAW)
+    assert report["options"]["data"][0] == "squares"
+    assert str(sets) not in json.dumps(report)
+    assert report["machine"]["packages"]["numpy"] == np.__version__
+    only = ["--data", str(sets / "voc2012"), "--bundle", str(bundle), "--sections", "weak"]
+    assert accuracy.main(only) == 1
+    text = capsys.readouterr().out
+    assert "not PASCAL-5i" in text
+    assert "left out: none of the folders" in text
+
+
+def test_a_set_of_the_provenance_is_seen_too(sets: Path) -> None:
+    opened, left_out = sets_module.open_sets([sets / "squares"], None, trained_on=["squares"])
+    assert opened == []
+    assert "squares" in left_out[0]
+
+
+def test_weak_labels_and_tiles_are_measured(report: dict[str, Any]) -> None:
+    average = report["weak"]["average"]
+    assert set(average) == {"mask", "box", "box, refined", "scribble", "scribble, refined"}
+    assert average["mask"] == pytest.approx(report["iou"]["average"]["bundle"])
+    assert average["box"] == pytest.approx(average["mask"])  # squares are their boxes
+    assert average["box, refined"] > average["box"]  # refining does something
+    [first, second, difference, low, high] = report["weak"]["differences"][0]
+    assert (first, second) == ("box, refined", "box")
+    assert low <= difference <= high
+    tile = report["tile"]
+    assert tile["cost"]["tile=None"]["windows"] == 1 < tile["cost"]["tile=True"]["windows"]
+    row = next(row for row in tile["rows"] if row["size"] == "all")
+    assert row["episodes"] == 2
+    assert row["iou"]["tile=True"] > row["iou"]["tile=None"] + 5  # squares of 11 x 11 pixels
+
+
+def test_absent_queries_come_from_where_they_should(report: dict[str, Any]) -> None:
+    own = {row["set"]: row for row in report["presence"]["own"]}
+    assert own["squares"]["fallbacks"] == 0
+    assert own["pairs"]["fallbacks"] == own["pairs"]["absent"] == 8  # all pairs show both
+    assert own["pooled"]["present"] == own["pooled"]["absent"] == 28
+    mixed = {row["set"]: row for row in report["presence"]["any"]}
+    assert 0 < mixed["squares"]["fallbacks"] < 20
+
+
+def test_with_absent_never_asks_in_a_picture_that_shows_the_class(sets: Path) -> None:
+    squares, pairs = (Dataset.open(sets / name).samples for name in ("squares", "pairs"))
+    episodes = list_episodes(squares, ProtocolSettings(pictures=50))
+    for source in ("own", "any"):
+        listed = with_absent(episodes, [*squares, *pairs], source=source)  # type: ignore[arg-type]
+        assert [e.absent for e in listed] == [False, True] * len(episodes)
+        for episode in listed[1::2]:
+            other = episode.query.dataset != episode.dataset
+            assert other or episode.identity not in episode.query.classes
+        sources = Counter(e.query.dataset for e in listed[1::2])
+        assert (sources["pairs"] > 0) == (source == "any")
+    assert with_absent(list_episodes(pairs), pairs) == []
+
+
+def test_kept_and_false_count_scores_at_the_threshold(sets: Path) -> None:
+    sample = Dataset.open(sets / "squares").samples[0]
+    flags = (False, False, True, True)
+    none = np.zeros(4, np.int64)
+    outcome = Outcome(
+        [Episode("squares", 1, sample, sample, flag) for flag in flags],
+        none,
+        none,
+        np.array([0.9, 0.4, 0.5, 0.1]),
+    )
+    row = absent.figures("squares", outcome, 0.5)
+    assert (row["kept"], row["false"], row["auroc"]) == (0.5, 0.5, 0.75)
+    assert "kept" not in absent.figures("squares", outcome, None)
+
+
+def test_a_memory_that_is_full_forgets_the_oldest(bundle: Path) -> None:
+    counted = Counter[float]()
+    graph = models.open_bundle(str(bundle), 1)._core.encoder.graph
+
+    class Counting:
+        inputs, outputs = graph.inputs, graph.outputs
+        backend, device, precision = graph.backend, graph.device, graph.precision
+
+        def run(self, feeds: Any) -> Any:
+            counted[float(feeds["image"][0, 0, 0, 0])] += 1
+            return graph.run(feeds)
+
+    one = 16 * 8 * 8 * 4
+    remembering = RememberingGraph(Counting(), most_bytes=2 * one)
+    for value in (1, 2, 1, 3, 1, 2):
+        remembering.run({"image": np.full((1, 3, 64, 64), value, np.float32)})
+    assert counted == {1.0: 1, 2.0: 2, 3.0: 1}
+
+
+def test_boxes_and_scribbles_follow_the_largest_region(sets: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:9, 3:6] = 1
+    mask[10:14, 10:50] = 1
+    mask[14:34, 46:50] = 1
+    mask[0:30, 55:60] = 255
+    sample = Dataset.open(sets / "squares").samples[0]
+    episode = Episode("squares", 1, sample, sample)
+    box = box_of(mask, episode)
+    assert (box.left, box.top, box.right, box.bottom) == (10, 10, 50, 34)
+    stroke = np.array(scribble_of(mask, episode).strokes[0])
+    again = np.array(scribble_of(mask, episode).strokes[0])
+    assert np.array_equal(stroke, again)
+    inside = largest_region(mask)
+    assert all(inside[int(y), int(x)] for x, y in stroke)
+    length = np.hypot(*np.diff(stroke, axis=0).T).sum()
+    assert 30 < length < 50  # 70 % of some 55 pixels around the corner
+    other = Episode("squares", 2, sample, sample)
+    assert not np.array_equal(stroke[0], np.array(scribble_of(mask, other).strokes[0])[0])
+
+
+def test_the_longest_path_runs_from_end_to_end_wherever_it_starts() -> None:
+    skeleton = np.zeros((12, 20), np.bool_)
+    skeleton[5, 2:18] = True
+    skeleton[2:5, 9] = True  # a short branch
+    for start in range(int(skeleton.sum())):
+        path = longest_path(skeleton, start)
+        assert sorted((path[0], path[-1])) == [(5, 2), (5, 17)]
+        assert len(path) == 16
+
+
+def test_a_single_pixel_is_a_dot(sets: Path) -> None:
+    sample = Dataset.open(sets / "squares").samples[0]
+    mask = np.zeros((48, 64), np.uint8)
+    mask[20, 30] = 1
+    scribble = scribble_of(mask, Episode("squares", 1, sample, sample))
+    assert scribble.strokes == (((30.0, 20.0),),)
+    assert box_of(mask).right == 31
+
+
+def test_mosaics_hold_sixteen_pictures_that_show_the_class(sets: Path, bundle: Path) -> None:
+    samples = Dataset.open(sets / "squares").samples
+    episodes = list_episodes(samples, ProtocolSettings(pictures=50))
+    made = in_mosaics(episodes, samples, (64, 64), 3, 0.001)
+    assert len(made) == 3
+    assert {episode.identity for episode in made} == {1}  # three pictures of class 2 are too few
+    for episode in made:
+        keys = [piece.key for piece in episode.query.pieces]  # type: ignore[attr-defined]
+        assert len(set(keys)) == CELLS
+        assert episode.support.key not in keys
+        pixels, labels = episode.query.read()
+        assert pixels.shape == (256, 256, 3)
+        fraction = (labels == 1).mean()
+        assert fraction == pytest.approx(episode.query.classes[1], rel=0.1)
+        assert object_share(episode) == pytest.approx(fraction / CELLS, rel=0.15)
+
+
+def test_an_episode_keeps_its_example_in_other_clothes(sets: Path, bundle: Path) -> None:
+    """`annotate` is asked once for each support and class, with that class's mask."""
+    samples = Dataset.open(sets / "pairs").samples
+    episodes = list_episodes(samples) * 2
+    seen: list[tuple[str, int, int]] = []
+
+    def annotate(mask: Any, episode: Episode) -> Any:
+        seen.append((episode.support.key, episode.identity, int((mask == 1).sum())))
+        return mask
+
+    evaluate(Segmenter.load(bundle, threads=1), episodes, annotate=annotate)
+    assert len(seen) == len({(e.support.key, e.identity) for e in episodes})
+    assert {size for _, _, size in seen} == {22 * 24}
+
+
+def test_zero_pictures_are_all(tmp_path: Path) -> None:
+    write_set(tmp_path / "many", [(1,)] * 9)
+    (many,), _ = sets_module.open_sets([tmp_path / "many"], None)
+    assert len(many.episodes(ProtocolSettings(pictures=0))) == 9
+    assert len(many.episodes(ProtocolSettings(pictures=4))) == 4
