@@ -122,9 +122,7 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
     return {
         "name": settings.name,
         "created_with": f"fsseg_sdk {__version__}",
-        "method": header.get(
-            "method", {"name": "panet", "settings": {"scale": header["settings"]["scale"]}}
-        ),
+        "method": header["method"],
         "input": {
             "size": [height, width],
             "geometry": settings.geometry,

@@ -71,7 +71,10 @@ def presence(options: argparse.Namespace) -> int:
     from training.presence import calibrate
 
     training, watched = split_samples(options.data, options.include_restricted)
-    allowed = [sample for sample in watched if not sample.restricted] + training
+    allowed = [sample for sample in watched if not sample.restricted]
+    new = {sample.dataset for sample in allowed}
+    # a set of which nothing was kept back has to serve with what was trained on
+    allowed += [sample for sample in training if sample.dataset not in new]
     print(calibrate(options.checkpoint, allowed, options.side))
     return 0
 

@@ -31,7 +31,8 @@ class Sample:
     split: str
     classes: dict[int, float]
     source: str
-    licence: str | None
+    licence: str | None  # the picture's own
+    set_licence: str
 
     @property
     def key(self) -> str:
@@ -40,7 +41,7 @@ class Sample:
     @property
     def restricted(self) -> bool:
         """Marked NonCommercial or NoDerivs: for measuring, not for training what is shipped."""
-        return self.licence is not None and RESTRICTED.search(self.licence) is not None
+        return any(RESTRICTED.search(terms) for terms in (self.licence or "", self.set_licence))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """``([H, W, 3] uint8 RGB, [H, W] uint8 class ids)``."""
@@ -93,6 +94,7 @@ class Dataset:
                         classes={int(c["id"]): float(c["frac"]) for c in row["classes"]},
                         source=row["source"],
                         licence=row.get("image_licence"),
+                        set_licence=str(meta["licence"]),
                     )
                 )
             except (KeyError, TypeError, ValueError) as error:

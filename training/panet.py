@@ -141,6 +141,8 @@ class PanetRun:
                     )
             self.iteration, self.initial = int(header["iteration"]), header["initial"]
             self.encoder.load_state_dict(_section(resumed, "encoder"))
+        elif (self.folder / "checkpoint.safetensors").exists():
+            raise ValueError(f"{self.folder}: holds a run. Resume it, or train in another folder.")
         elif hasattr(self.encoder, "start_from_keys"):
             self.encoder.start_from_keys(self._some_images(24))
         self.average = copy.deepcopy(self.encoder).requires_grad_(False)
@@ -171,7 +173,9 @@ class PanetRun:
 
     def save(self) -> None:
         """Write the averaged weights for export and evaluation, and what a resumed run needs."""
+        method = {"scale": self.settings.scale, "background_parts": self.settings.background_parts}
         header = {
+            "method": {"name": "panet", "settings": method},
             "settings": asdict(self.settings),
             "iteration": self.iteration,
             "initial": self.initial,

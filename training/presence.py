@@ -108,13 +108,10 @@ def calibrate(checkpoint: Path | str, samples: Sequence[Sample], side: int) -> s
     Returns a sentence with what the fit does on the episodes that it was made from.
     """
     encoder, header = trained_encoder(checkpoint)
-    settings: dict[str, Any] = {
-        "scale": header["settings"]["scale"],
-        "background_parts": header["settings"]["background_parts"],
-    }
+    settings: dict[str, Any] = header["method"]["settings"]
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
     entry = {
-        "method": {"name": "panet", "settings": settings},
+        "method": header["method"],
         "input": {
             "size": [side, side],
             "geometry": "squash",
@@ -131,7 +128,6 @@ def calibrate(checkpoint: Path | str, samples: Sequence[Sample], side: int) -> s
     present = np.array([not episode.absent for episode in episodes])
     fit = fit_presence(outcome.described, present, [e.dataset for e in episodes])
     settings["presence"] = fit.settings
-    header["method"] = entry["method"]
     tensors, _ = load_checkpoint(checkpoint)
     save_checkpoint(checkpoint, tensors, header)
     return (

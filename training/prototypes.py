@@ -50,13 +50,16 @@ def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int =
     """``[B, C, h, w], [B, h, w] -> [B, parts, C]``: spherical k-means of the background's cells.
 
     Which cell belongs to which part is a constant for the gradient; the parts are weighted
-    means, as in :func:`pool`.
+    means, as in :func:`pool`. In the place of an empty part stands the heaviest once more, which
+    changes no largest cosine.
     """
     centres = pool(features, weights[:, None])
     with torch.no_grad():
+        # a cell that the region only touches shows something else, too: it starts no part
+        inside = weights * (weights >= 0.9 * weights.amax((-2, -1), keepdim=True))
         while centres.shape[1] < parts:
             best = match(features, centres, 1.0).amax(1)
-            furthest = ((1 - best) * weights).flatten(1).argmax(1)
+            furthest = ((1 - best) * inside).flatten(1).argmax(1)
             chosen = features.flatten(2)[torch.arange(len(features)), :, furthest]
             centres = torch.cat([centres, chosen[:, None]], 1)
         for _ in range(steps):
@@ -64,7 +67,9 @@ def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int =
             found = pool(features, mine)
             centres = torch.where((mine.sum((-2, -1)) > 0)[..., None], found, centres)
         mine = _assigned(features, weights, centres)
-    return torch.where((mine.sum((-2, -1)) > 0)[..., None], pool(features, mine), centres)
+    found, mass = pool(features, mine), mine.sum((-2, -1))
+    heaviest = found[torch.arange(len(found)), mass.argmax(1)][:, None]
+    return torch.where((mass > 0)[..., None], found, heaviest)
 
 
 def _assigned(features: Tensor, weights: Tensor, centres: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class PanetSettings:
 
 @dataclass(frozen=True)
 class PanetFitted:
-    """prototypes: [parts + N, C] float32, the background's parts first."""
+    """prototypes: [parts + N, C] float32, the background's parts, none of them empty, first."""
 
     prototypes: NDArray[np.float32]
     parts: int
@@ -163,9 +163,9 @@ class Panet:
 
         return PanetFitted(
             prototypes=prototypes,
-            parts=settings.background_parts,
+            parts=len(background),
             scale=settings.scale,
-            facts=_facts(state, rows_of, prototypes, settings.background_parts),
+            facts=_facts(state, rows_of, prototypes, len(background)),
             presence_model=settings.presence,
         )
 
@@ -209,7 +209,7 @@ def _best_part(cosines: NDArray[Any], parts: int) -> NDArray[np.float64]:
 def _background(
     state: State, rows_of: list[NDArray[np.intp]], settings: PanetSettings
 ) -> NDArray[np.float64]:
-    """[parts, C] by the rule; zero where no shot has any background."""
+    """[P, C] by the rule, P = 1 to `background_parts`; zero where no shot has any background."""
     vectors, mass = state.arrays["background"], state.arrays["background_mass"]
     weights = mass.astype(np.float64)
     if settings.background == "mean-of-shots":
@@ -218,7 +218,10 @@ def _background(
         ways = sum(len(rows) > 0 for rows in with_some)
         for rows in with_some:
             weights[rows] /= total[rows, None] * (len(rows) * ways)
-    return gather(vectors.reshape(-1, vectors.shape[2]), weights.ravel(), settings.background_parts)
+    flat = vectors.reshape(-1, vectors.shape[2])
+    found = gather(flat, weights.ravel(), settings.background_parts)
+    some = found.any(axis=1)  # an empty part would score 0 where all others score less
+    return found[some] if some.any() else found[:1]
 
 
 def _mean(rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -21,6 +21,8 @@ __all__ = ["EPS", "gather", "split"]
 EPS = 1e-12
 """Added to the sum of weights in cells: far below one pixel, so an empty map gives zero."""
 _STEPS = 10
+_INSIDE = 0.9
+"""Of the heaviest cell's weight: from here on a cell is inside a region."""
 _Array = NDArray[Any]
 
 
@@ -35,7 +37,8 @@ def split(
 
     features: [C, h, w] float32; weights: [h, w] float32, 0 outside the region. The first centre
     is the region's mean, every further one the cell least like those before it, so nothing is
-    random. A part is empty where the region has fewer different cells than parts.
+    random; a cell that the region only touches starts no part, since it shows something else,
+    too. A part is empty where the region has fewer different cells than parts.
     """
     flat = features.reshape(len(features), 1, -1)
 
@@ -46,7 +49,8 @@ def split(
         return ops.cosine_match(flat[None], centres, 1.0, threads=threads)[0, :, 0]
 
     mass = weights.ravel()
-    planes = _assign(pool, cosines, lambda cell: flat[:, 0, cell], mass, mass, parts)
+    pull = mass * (mass >= _INSIDE * mass.max())
+    planes = _assign(pool, cosines, lambda cell: flat[:, 0, cell], mass, pull, parts)
     return planes.reshape(parts, *weights.shape)
 
 

@@ -39,7 +39,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = build_encoder(ENCODER)
     torch.nn.init.normal_(encoder.fuse[-1].weight, std=0.05)
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
-    header = {"settings": asdict(PanetSettings(encoder=ENCODER)), "iteration": 7, "initial": None}
+    header = {
+        "method": {"name": "panet", "settings": {"scale": 20.0, "background_parts": 2}},
+        "settings": asdict(PanetSettings(encoder=ENCODER)),
+        "iteration": 7,
+        "initial": None,
+    }
     save_checkpoint(path, encoder.state_dict(), header)
     return path
 

@@ -106,3 +106,10 @@ def test_restricted_and_held_out_pictures_are_watched_only(write_set: WriteSet) 
     assert [sample.key for sample in watched] == ["dots/2", "dots/3"]
     training, watched = split_samples([folder], include_restricted=True)
     assert [sample.key for sample in training] == ["dots/1", "dots/3"]
+
+
+def test_restricted_by_the_licence_of_the_whole_set(write_set: WriteSet) -> None:
+    folder = write_set(row(1, image_licence="Attribution License"))
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "licence": "free for non-commercial use"}))
+    assert Dataset.open(folder).samples[0].restricted

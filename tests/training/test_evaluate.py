@@ -31,7 +31,14 @@ def samples(drawn: Path) -> tuple[Sample, ...]:
 
 def sample(dataset: str, name: str, *classes: int, fraction: float = 0.1) -> Sample:
     return Sample(
-        dataset, Path(f"{name}.png"), Path(name), "val", dict.fromkeys(classes, fraction), "", None
+        dataset,
+        Path(f"{name}.png"),
+        Path(name),
+        "val",
+        dict.fromkeys(classes, fraction),
+        "",
+        None,
+        "",
     )
 
 
