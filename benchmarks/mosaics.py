@@ -81,7 +81,6 @@ def in_mosaics(
             classes={identity: sum(p.classes[identity] for p in pieces) / CELLS},
             source=query.source,
             licence=query.licence,
-            set_licence=query.set_licence,
             pieces=tuple(pieces),
             cell=cell,
         )

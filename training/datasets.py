@@ -31,8 +31,7 @@ class Sample:
     split: str
     classes: dict[int, float]
     source: str
-    licence: str | None  # the picture's own
-    set_licence: str
+    licence: str | None  # of the picture; of its set where that states none by picture
 
     @property
     def key(self) -> str:
@@ -41,7 +40,7 @@ class Sample:
     @property
     def restricted(self) -> bool:
         """Marked NonCommercial or NoDerivs: for measuring, not for training what is shipped."""
-        return any(RESTRICTED.search(terms) for terms in (self.licence or "", self.set_licence))
+        return self.licence is not None and RESTRICTED.search(self.licence) is not None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """``([H, W, 3] uint8 RGB, [H, W] uint8 class ids)``."""
@@ -81,8 +80,10 @@ class Dataset:
                     f"{folder}: expected {needed}. See docs/training.md for the layout."
                 )
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        lines = (folder / "index.jsonl").read_text().splitlines()
+        by_picture = any('"image_licence"' in line for line in lines)
         samples = []
-        for number, line in enumerate((folder / "index.jsonl").read_text().splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
                 samples.append(
@@ -93,8 +94,7 @@ class Dataset:
                         split=row["split"],
                         classes={int(c["id"]): float(c["frac"]) for c in row["classes"]},
                         source=row["source"],
-                        licence=row.get("image_licence"),
-                        set_licence=str(meta["licence"]),
+                        licence=row.get("image_licence") if by_picture else meta["licence"],
                     )
                 )
             except (KeyError, TypeError, ValueError) as error:

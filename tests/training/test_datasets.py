@@ -108,8 +108,14 @@ def test_restricted_and_held_out_pictures_are_watched_only(write_set: WriteSet) 
     assert [sample.key for sample in training] == ["dots/1", "dots/3"]
 
 
-def test_restricted_by_the_licence_of_the_whole_set(write_set: WriteSet) -> None:
-    folder = write_set(row(1, image_licence="Attribution License"))
+@pytest.mark.parametrize("by_picture", [False, True])
+def test_terms_of_the_set_count_where_none_are_stated_by_picture(
+    write_set: WriteSet, by_picture: bool
+) -> None:
+    rows = [row(1, image_licence="Attribution License") if by_picture else row(1), row(2)]
+    folder = write_set(*rows)
     meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, "licence": "free for non-commercial use"}))
-    assert Dataset.open(folder).samples[0].restricted
+    (folder / "meta.json").write_text(json.dumps({**meta, "licence": "some non-commercial"}))
+    samples = Dataset.open(folder).samples
+    assert [sample.restricted for sample in samples] == [not by_picture] * 2
+    assert samples[1].licence == (None if by_picture else "some non-commercial")

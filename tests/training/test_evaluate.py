@@ -38,7 +38,6 @@ def sample(dataset: str, name: str, *classes: int, fraction: float = 0.1) -> Sam
         dict.fromkeys(classes, fraction),
         "",
         None,
-        "",
     )
 
 
