@@ -116,7 +116,7 @@ def test_the_checkpoint_says_where_it_comes_from(
     assert header["settings"] == json.loads(json.dumps(dataclasses.asdict(SETTINGS)))
     assert header["iteration"] == 6
     assert header["pictures"] == {"parts": 8}
-    assert header["sources"] == [["parts", "no licence stated"]]
+    assert samples[0].licence and header["sources"] == [["parts", samples[0].licence]]
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in log] == [2, 4, 6]
     assert all(0 <= line["validation"]["parts"] <= 100 for line in log)
