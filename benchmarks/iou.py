@@ -20,7 +20,7 @@ CAVEAT = (
 def measure_models(protocol: Protocol) -> dict[str, Any]:
     """The bundle and, where their weights are there, the raw encoders; the same episodes each."""
     names, notes = ["bundle"], list[str]()
-    for name, (_, file, _) in RAW.items():
+    for name, (_, file, *_) in RAW.items():
         if protocol.weights is None or not (protocol.weights / file).is_file():
             notes.append(f"{name} is left out: no {file} in the folder of --weights.")
         else:

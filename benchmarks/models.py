@@ -12,9 +12,11 @@ from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.segmenter import _locate
 from training.remembering import RememberingGraph
 
-RAW = {  # name -> encoder, file of its weights, side of its input
-    "raw ViT-Ti keys": ("vit_tiny_keys", "vit_tiny_patch16_224.safetensors", 448),
-    "raw ResNet-50": ("resnet50", "resnet50_v1_layers1to3.safetensors", 473),
+_VIT = ("vit_tiny_keys", "vit_tiny_patch16_224.safetensors", 448)
+RAW = {  # name -> encoder, file of its weights, side of its input, prototypes of the background
+    "raw ViT-Ti keys": (*_VIT, 1),
+    "the same, 3 parts": (*_VIT, 3),
+    "raw ResNet-50": ("resnet50", "resnet50_v1_layers1to3.safetensors", 473, 1),
 }
 
 
@@ -57,13 +59,13 @@ def open_raw(name: str, weights: Path, threads: int, memory: int) -> Segmenter:
     from training.torch_graph import TorchGraph, raw_encoder
 
     torch.set_num_threads(threads)
-    encoder_name, file, side = RAW[name]
+    encoder_name, file, side, parts = RAW[name]
     encoder = raw_encoder(encoder_name, weights / file)
     graph = TorchGraph(encoder, (side, side))
     return _segmenter(
         RememberingGraph(graph, memory),
         name,
-        {"name": "panet", "settings": {"scale": 20.0}},
+        {"name": "panet", "settings": {"scale": 20.0, "background_parts": parts}},
         {
             "size": [side, side],
             "geometry": "squash",

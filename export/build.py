@@ -148,7 +148,7 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
         "provenance": {
             "encoder": header["settings"]["encoder"],
             "starting_weights": header.get("initial"),
-            "training": {
+            **{
                 key: header[key]
                 for key in ("settings", "iteration", "sources", "pictures")
                 if key in header

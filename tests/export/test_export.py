@@ -88,7 +88,7 @@ def test_the_manifest_says_where_it_comes_from(half: ExportReport) -> None:
     assert manifest.input.size == SIZE
     assert (manifest.features.channels, manifest.features.grid) == (256, (8, 8))
     assert manifest.source["provenance"]["encoder"] == ENCODER
-    assert manifest.source["provenance"]["training"]["iteration"] == 7
+    assert manifest.source["provenance"]["iteration"] == 7
     assert half.parity.ok and half.verified.ok
     assert half.size == half.path.stat().st_size
 

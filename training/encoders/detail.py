@@ -65,7 +65,7 @@ class ViTDetail(nn.Module):
         Raw keys share one large component and a few loud directions, and cosines see little else.
         So the keys are whitened part of the way (each principal direction divided by its standard
         deviation to the power ``2 * whiten``), with a part of the mean, ``centre``, taken away;
-        taking all of it away is worse than taking none (docs/results.md). Of that, the directions
+        all of it would take what tells a background from an object. Of that, the directions
         that hold most of the inner products are kept. ``whiten=0, centre=0`` keeps the raw cosines.
         """
         keys = self.vit(images).transpose(0, 1).flatten(1)

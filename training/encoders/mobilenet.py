@@ -41,7 +41,6 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """``[B, 3, H, W] -> [B, 96, H / 8, W / 8]``: features.0 to features.13.
 
-    Those match best (docs/results.md).
     """
 
     mean = (0.485, 0.456, 0.406)
