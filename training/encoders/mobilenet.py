@@ -39,9 +39,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """``[B, 3, H, W] -> [B, 96, H / 8, W / 8]``: features.0 to features.13.
-
-    """
+    """``[B, 3, H, W] -> [B, 96, H / 8, W / 8]``: features.0 to features.13."""
 
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
