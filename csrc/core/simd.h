@@ -32,12 +32,15 @@ static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
-// Asks for a cache line that will be read soon.
-static inline void prefetch(const void *p) {
+// Asks for the cache line of p[ahead], which will be read soon, in the first or the second level. It
+// may lie outside the array.
+template <int LEVEL> static inline void prefetch(const float *p, int64_t ahead) {
 #if defined(__GNUC__)
-    __builtin_prefetch(p, 0, 2);
+    const intptr_t bytes = static_cast<intptr_t>(ahead) * static_cast<intptr_t>(sizeof(float));
+    __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<intptr_t>(p) + bytes), 0,
+                       LEVEL == 1 ? 3 : 2);
 #else
-    (void)p;
+    (void)p, (void)ahead;
 #endif
 }
 

@@ -110,20 +110,20 @@ Status weighted_pool(const WeightedPoolArgs &args) {
     const int threads = worthwhile(args.threads, work);
 
     const int64_t per_worker = maps * block_channels;
-    Scratch totals_memory(f.batch * maps * static_cast<int64_t>(sizeof(double)));
+    Scratch inverse_memory(f.batch * maps * static_cast<int64_t>(sizeof(double)));
     Scratch sums_memory(threads * per_worker * static_cast<int64_t>(sizeof(double)));
     Scratch acc_memory(threads * per_worker * lanes * static_cast<int64_t>(sizeof(float)));
-    if (totals_memory.data == nullptr || sums_memory.data == nullptr ||
+    if (inverse_memory.data == nullptr || sums_memory.data == nullptr ||
         acc_memory.data == nullptr) {
         return Status::no_memory;
     }
-    double *totals = static_cast<double *>(totals_memory.data);
+    double *inverse = static_cast<double *>(inverse_memory.data);
     double *all_sums = static_cast<double *>(sums_memory.data);
     float *all_acc = static_cast<float *>(acc_memory.data);
     for (int64_t b = 0; b < f.batch; ++b) {
         for (int64_t m = 0; m < maps; ++m) {
             const float *plane = w.data + b * w.batch_stride + m * w.channel_stride;
-            totals[b * maps + m] = plane_sum(plane, n) + args.eps;
+            inverse[b * maps + m] = 1.0 / (plane_sum(plane, n) + args.eps);
         }
     }
 
@@ -154,7 +154,7 @@ Status weighted_pool(const WeightedPoolArgs &args) {
                     value = plane_dot_double(planes + c * f.channel_stride,
                                              weights + m * w.channel_stride, n);
                 }
-                const float result = static_cast<float>(value / totals[b * maps + m]);
+                const float result = static_cast<float>(value * inverse[b * maps + m]);
                 if (!finite(result)) { __atomic_store_n(&bad, 1, __ATOMIC_RELAXED); }
                 args.out[(b * maps + m) * channels + first + c] = result;
             }

@@ -79,6 +79,9 @@ def cosine_match() -> Iterator[Case]:
         (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 21), (False, True), (False, True)
     ):
         yield case((2, 35, 9, 11), count, own=own, softmax=softmax)
+    # more channels than a run of sums takes, and planes 2,048 bytes apart, which go another way
+    for size, count in itertools.product(((9, 11), (16, 32), (64, 64)), (2, 6, 7, 13)):
+        yield case((1, 100, *size), count)
     for kind, softmax in itertools.product(KINDS, (False, True)):
         yield case((2, 20, 9, 11), 3, kind, softmax=softmax)
     for rows in ("huge", "tiny", "limit", "zero", "offset"):
@@ -111,6 +114,8 @@ def linear_match() -> Iterator[Case]:
         yield case((2, channels, *size), 2)
     for count in (1, 3, 4, 5, 6, 7, 13):
         yield case((2, 35, 9, 11), count)
+    for size in ((9, 11), (16, 32)):
+        yield case((1, 100, *size), 6)
     for kind in KINDS:
         yield case((2, 20, 9, 11), 3, kind)
     for layout in LAYOUTS:
