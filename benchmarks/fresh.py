@@ -86,7 +86,9 @@ def arrays(folder: str) -> list[Any]:
     """Support, mask and query as numpy arrays."""
     import numpy as np
 
-    return [np.load(f"{folder}/{name}.npy") for name in ("support", "mask", "query")]
+    return [
+        np.load(f"{folder}/{name}.npy", allow_pickle=False) for name in ("support", "mask", "query")
+    ]
 
 
 def resident() -> dict[str, float]:
