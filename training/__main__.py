@@ -75,7 +75,7 @@ def presence(options: argparse.Namespace) -> int:
     new = {sample.dataset for sample in allowed}
     # a set of which nothing was kept back has to serve with what was trained on
     allowed += [sample for sample in training if sample.dataset not in new]
-    print(calibrate(options.checkpoint, allowed, options.side))
+    print(calibrate(options.checkpoint, allowed, options.side, options.background_parts))
     return 0
 
 
@@ -136,6 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     fit.add_argument("checkpoint", type=Path)
     fit.add_argument("--side", type=int, default=448)
     fit.add_argument("--include-restricted", action="store_true")
+    fit.add_argument(
+        "--background-parts", type=int, default=3, help="prototypes of the background from here on"
+    )
     fit.set_defaults(run=presence)
 
     look = commands.add_parser("check", help="what is wrong with a data folder")

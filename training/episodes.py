@@ -33,7 +33,7 @@ class EpisodeSettings:
     ``several`` is the share of episodes that ask for more than one way, at most ``most_ways``."""
 
     side: int = 352
-    kinds: tuple[float, float, float] = (0.4, 0.35, 0.25)
+    kinds: tuple[float, float, float] = (0.5, 0.2, 0.3)
     several: float = 0.4
     most_ways: int = 8
     least_fraction: float = 0.002

@@ -44,7 +44,7 @@ class PanetSettings:
     frozen_blocks: int = 6
     average: float = 0.998
     scale: float = 20.0
-    background_parts: int = 3
+    background_parts: int = 1
     dice_weight: float = 0.5
     bfloat16: bool = True
     seed: int = 0

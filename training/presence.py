@@ -101,14 +101,18 @@ def fit_presence(
     return PresenceFit(settings, 1 / (1 + np.exp(-inputs @ coefficients)))
 
 
-def calibrate(checkpoint: Path | str, samples: Sequence[Sample], side: int) -> str:
+def calibrate(
+    checkpoint: Path | str, samples: Sequence[Sample], side: int, background_parts: int
+) -> str:
     """Fit the score on pictures of ``samples`` and store it with the method in the checkpoint.
 
     Half the queries lack the class; half of those come from the support's own set, half from any.
+    The method matches with ``background_parts`` prototypes of the background from here on.
     Returns a sentence with what the fit does on the episodes that it was made from.
     """
     encoder, header = trained_encoder(checkpoint)
     settings: dict[str, Any] = header["method"]["settings"]
+    settings["background_parts"] = background_parts
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
     entry = {
         "method": header["method"],
