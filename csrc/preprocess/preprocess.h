@@ -12,8 +12,8 @@
 //   content (h, w), 1 <= h <= S_h, 1 <= w <= S_w: what the image covers, from the top left
 //   out     [1, 3, S_h, S_w] float32, contiguous
 //
-// Scratch memory: about 16 kB and 16 bytes a content column for each thread, and the weights of the
-// filters, about 8 (H + W) bytes. (A result that needs more than 1024 columns takes 16 bytes for
+// Scratch memory: about 30 kB and 64 bytes a content column for each thread, and the weights of the
+// filters, about 8 (H + W) bytes. (A result that needs more than 512 columns takes 100 bytes for
 // each.)
 #pragma once
 

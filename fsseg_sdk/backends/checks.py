@@ -55,7 +55,7 @@ def check_outputs(
     """What a runtime returned, by name; BackendError where it is not what the graph declares."""
     named: dict[str, NDArray[Any]] = {}
     for info, array in zip(outputs, arrays, strict=True):
-        if str(array.dtype) != info.dtype or not info.accepts(array.shape):
+        if array.dtype != np.dtype(info.dtype) or not info.accepts(array.shape):
             raise BackendError(
                 f"{backend}, output {info.name!r}",
                 expected=str(info),

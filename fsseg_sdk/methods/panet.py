@@ -29,6 +29,7 @@ from .weak import refine_weak
 
 __all__ = ["Panet", "PanetFitted", "PanetSettings"]
 
+
 @dataclass(frozen=True)
 class PanetSettings:
     """scale: factor on the cosine. background: "mean-of-shots" averages the backgrounds of
@@ -65,10 +66,13 @@ class PanetFitted:
         return len(self.prototypes) - self.parts
 
     def match(self, features: NDArray[np.float32], *, threads: int | None = None) -> Match:
-        logits = ops.cosine_match(features, self.prototypes, self.scale, threads=threads)
-        if self.parts > 1:
-            scene = logits[:, : self.parts].max(axis=1, keepdims=True)
-            logits = np.concatenate([scene, logits[:, self.parts :]], axis=1)
+        every = ops.cosine_match(features, self.prototypes, self.scale, threads=threads)
+        if self.parts == 1:
+            return Match(every)
+        shape = (len(every), 1 + self.n_ways, *every.shape[2:])
+        logits: NDArray[np.float32] = np.empty(shape, np.float32)
+        np.maximum.reduce(every[:, : self.parts], axis=1, out=logits[:, 0])
+        logits[:, 1:] = every[:, self.parts :]
         return Match(logits)
 
     def presence(self, logits: NDArray[np.float32]) -> Presence:

@@ -92,6 +92,17 @@ def test_descriptors_are_what_they_say(ways: int, grid: tuple[int, int]) -> None
             assert got[way, column] == pytest.approx(value, abs=2e-4), name
 
 
+def test_columns_come_alone_and_in_the_order_asked_for() -> None:
+    cosines = np.random.default_rng(2).uniform(-1, 1, (3, 8, 9)).astype(np.float32)
+    all_of_them = presence_descriptors(cosines, facts(2))
+    names = list(DESCRIPTORS)
+    for wanted in ([name] for name in names):
+        column = presence_descriptors(cosines, facts(2), wanted)[:, 0]
+        np.testing.assert_array_equal(column, all_of_them[:, names.index(wanted[0])])
+    backwards = presence_descriptors(cosines, facts(2), names[::-1])
+    np.testing.assert_array_equal(backwards, all_of_them[:, ::-1])
+
+
 def test_a_class_that_wins_nowhere_or_everywhere() -> None:
     cosines = np.full((2, 6, 6), 0.5, np.float32)
     for value in (0.1, 0.9):
