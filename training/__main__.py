@@ -75,7 +75,14 @@ def presence(options: argparse.Namespace) -> int:
     new = {sample.dataset for sample in allowed}
     # a set of which nothing was kept back has to serve with what was trained on
     allowed += [sample for sample in training if sample.dataset not in new]
-    print(calibrate(options.checkpoint, allowed, options.side, options.background_parts))
+    found = calibrate(
+        options.checkpoint,
+        allowed,
+        options.side,
+        options.background_parts,
+        options.refine_weak,
+    )
+    print(found)
     return 0
 
 
@@ -138,6 +145,12 @@ def main(arguments: list[str] | None = None) -> int:
     fit.add_argument("--include-restricted", action="store_true")
     fit.add_argument(
         "--background-parts", type=int, default=3, help="prototypes of the background from here on"
+    )
+    fit.add_argument(
+        "--refine-weak",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="boxes and scribbles are refined once from here on",
     )
     fit.set_defaults(run=presence)
 

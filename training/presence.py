@@ -31,13 +31,14 @@ from training.evaluate import (
 from training.remembering import RememberingGraph
 from training.torch_graph import TorchGraph, trained_encoder
 
-# Chosen on pictures of the training sets: together they rank well, and none depends on the scale
-# of one encoder alone.
+# Chosen on pictures of the training sets, fitted on one set and tried on the other: each helps, and
+# none depends on the scale of one encoder alone.
 CHOSEN = (
     "top_cosine_to_self",
     "top_margin_to_self",
     "won_cosine_to_self",
     "won_fraction",
+    "scene_to_self",
     "prototype_cosine",
 )
 
@@ -102,17 +103,22 @@ def fit_presence(
 
 
 def calibrate(
-    checkpoint: Path | str, samples: Sequence[Sample], side: int, background_parts: int
+    checkpoint: Path | str,
+    samples: Sequence[Sample],
+    side: int,
+    background_parts: int,
+    refine_weak: bool,
 ) -> str:
     """Fit the score on pictures of ``samples`` and store it with the method in the checkpoint.
 
     Half the queries lack the class; half of those come from the support's own set, half from any.
-    The method matches with ``background_parts`` prototypes of the background from here on.
+    ``background_parts`` and ``refine_weak`` become the method's settings; both are the runtime's
+    (`fsseg_sdk.methods.panet.PanetSettings`), no part of the training.
     Returns a sentence with what the fit does on the episodes that it was made from.
     """
     encoder, header = trained_encoder(checkpoint)
     settings: dict[str, Any] = header["method"]["settings"]
-    settings["background_parts"] = background_parts
+    settings.update(background_parts=background_parts, refine_weak=refine_weak)
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
     entry = {
         "method": header["method"],
