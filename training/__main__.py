@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from training.datasets import Dataset, Sample
 from training.encoders import ENCODERS
 from training.episodes import EpisodeSettings
 from training.panet import PanetRun, PanetSettings
+
+FEW = 20  # watched pictures of a set: fewer say little about an absent-class score
 
 
 def split_samples(
@@ -72,9 +75,9 @@ def presence(options: argparse.Namespace) -> int:
 
     training, watched = split_samples(options.data, options.include_restricted)
     allowed = [sample for sample in watched if not sample.restricted]
-    new = {sample.dataset for sample in allowed}
-    # a set of which nothing was kept back has to serve with what was trained on
-    allowed += [sample for sample in training if sample.dataset not in new]
+    kept = Counter(sample.dataset for sample in allowed)
+    # a set of which too few were kept back has to serve with what was trained on
+    allowed += [sample for sample in training if kept[sample.dataset] < FEW]
     found = calibrate(
         options.checkpoint,
         allowed,

@@ -42,6 +42,8 @@ CHOSEN = (
     "prototype_cosine",
 )
 
+FEWEST = 8  # episodes that a fit is made from
+
 
 @dataclass(frozen=True)
 class PresenceFit:
@@ -134,6 +136,11 @@ def calibrate(
         },
     }
     episodes = calibration_episodes(samples)
+    if len(episodes) < FEWEST:
+        raise ValueError(
+            f"expected pictures for {FEWEST} episodes with and without a class, got "
+            f"{len(episodes)}. Classes need two pictures, and a picture that does not show them."
+        )
     outcome = evaluate(Segmenter({"encoder": graph}, entry), episodes, "presence")
     present = np.array([not episode.absent for episode in episodes])
     fit = fit_presence(outcome.described, present, [e.dataset for e in episodes])
