@@ -43,6 +43,7 @@ CHOSEN = (
 )
 
 FEWEST = 8  # episodes that a fit is made from
+THRESHOLD = 0.4  # below it a class is ruled out, and its mask is empty: to miss costs more
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def fit_presence(
         "scale": [round(float(v), 6) for v in scale],
         "weights": [round(float(v), 6) for v in coefficients[:-1]],
         "bias": round(float(coefficients[-1]), 6),
-        "threshold": 0.5,
+        "threshold": THRESHOLD,
     }
     return PresenceFit(settings, 1 / (1 + np.exp(-inputs @ coefficients)))
 
