@@ -9,7 +9,7 @@ from typing import Any
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import Graph, open_graph
 from fsseg_sdk.bundle import Bundle
-from fsseg_sdk.segmenter import _locate
+from fsseg_sdk.segmenter import find_bundle
 from training.remembering import RememberingGraph
 
 _VIT = ("vit_tiny_keys", "vit_tiny_patch16_224.safetensors", 448)
@@ -27,7 +27,7 @@ def open_bundle(
 
     changed: settings of the method that differ from the bundle's.
     """
-    bundle = Bundle.open(_locate(name))
+    bundle = Bundle.open(find_bundle(name))
     manifest = bundle.manifest
     spec = manifest.graphs["encoder"]
     graph = open_graph(bundle.member(spec.file), spec, threads=threads)
@@ -48,7 +48,7 @@ def open_bundle(
 
 def trained_on(name: str) -> tuple[str, ...]:
     """The data sets that a bundle's provenance names."""
-    pictures = Bundle.open(_locate(name)).manifest.provenance.get("pictures")
+    pictures = Bundle.open(find_bundle(name)).manifest.provenance.get("pictures")
     return tuple(pictures) if isinstance(pictures, Mapping) else ()
 
 

@@ -23,7 +23,7 @@ from .task import Task
 from .taskfile import read_task
 from .tiling import Tile
 
-__all__ = ["Segmenter", "shipped"]
+__all__ = ["Segmenter", "find_bundle", "shipped"]
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 _SUFFIX = ".fsseg"
@@ -83,7 +83,7 @@ class Segmenter:
         everything else; by default FSSEG_NUM_THREADS or all cores.
         Raises BundleError for a bundle that is unknown, damaged or made for another version.
         """
-        bundle = Bundle.open(_locate(path_or_name))
+        bundle = Bundle.open(find_bundle(path_or_name))
         manifest = bundle.manifest
         description = describe_manifest(manifest)
         needed = ("encoder", *_method(description, method, tuple(manifest.graphs)).graphs)
@@ -175,7 +175,9 @@ class Segmenter:
         )
 
 
-def _locate(path_or_name: str | os.PathLike[str]) -> Path:
+def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
+    """The file of a bundle: a path as it is, or that of a shipped bundle by its name. BundleError
+    for a plain name that is neither."""
     path = Path(path_or_name)
     if isinstance(path_or_name, str) and path.name == path_or_name and path.suffix != _SUFFIX:
         if path_or_name in shipped():

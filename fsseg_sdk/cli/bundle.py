@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..bundle import Bundle
-from ..segmenter import _locate
+from ..segmenter import find_bundle
 from .console import print_json, table
 
 __all__ = ["run"]
@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    bundle = Bundle.open(_locate(arguments.path))
+    bundle = Bundle.open(find_bundle(arguments.path))
     manifest = bundle.manifest.to_json()
     if arguments.json:
         print_json({"path": str(bundle.path), "sha256": bundle.digest, **manifest})
@@ -66,7 +66,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ..verify import verify_bundle
 
     report = verify_bundle(
-        _locate(arguments.path),
+        find_bundle(arguments.path),
         backend=arguments.backend,
         device=arguments.device,
         precision=arguments.precision,
