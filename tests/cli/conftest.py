@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def command(*arguments: object) -> list[str]:
     """The command line as a process of its own."""
     return [sys.executable, "-m", "fsseg_sdk.cli", *map(str, arguments)]
+
+
+def obey_interrupts() -> None:
+    """In a process that is about to start: its parent may run in the background, where shells have
+    Ctrl-C ignored, and Python then leaves it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from PIL import Image
 from fsseg_sdk import __version__
 from tests.tiny import tiny_scene
 
-from .conftest import Place, Run, command, environment, run_process
+from .conftest import Place, Run, command, environment, obey_interrupts, run_process
 
 COMMANDS = ("prepare", "segment", "video", "benchmark", "bundle", "task", "doctor")
 
@@ -95,6 +95,7 @@ def test_sigint_between_pictures(place: Place) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=obey_interrupts,
     )
     assert process.stdout is not None
     for _ in range(3):

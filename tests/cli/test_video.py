@@ -20,7 +20,7 @@ from fsseg_sdk import Task
 from fsseg_sdk.cli import frames
 from tests.tiny import tiny_scene
 
-from .conftest import Place, Run, command, environment
+from .conftest import Place, Run, command, environment, obey_interrupts
 
 cv2 = pytest.importorskip("cv2")
 
@@ -220,6 +220,7 @@ def test_sigint_finishes_the_file(place: Place) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=obey_interrupts,
     )
     assert process.stdout is not None
     head = [process.stdout.readline() for _ in range(3)]
