@@ -146,7 +146,7 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
             "every": max(1, grid[0] * grid[1] // GOLDEN_CELLS),
         },
         "provenance": {
-            "encoder": header["settings"]["encoder"],
+            "encoder": header["encoder"]["name"],
             "starting_weights": header.get("initial"),
             **{
                 key: header[key]

@@ -19,9 +19,16 @@ def save_checkpoint(path: Path | str, tensors: dict[str, Tensor], settings: dict
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(contiguous, str(partial), {"format": FORMAT, "settings": json.dumps(settings)})
-    os.replace(partial, path)
+    contiguous = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+    try:
+        save_file(contiguous, str(partial), {"format": FORMAT, "settings": json.dumps(settings)})
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"{path}: could not be written: {error}. Make room, then resume; "
+            "what stood there before is whole."
+        ) from error
 
 
 def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:

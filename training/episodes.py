@@ -139,19 +139,20 @@ class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``.
 
     Episode ``i`` depends on ``seed, i`` alone, so a resumed run sees what an unbroken one would
-    have seen, whatever the number of workers.
+    have seen, whatever the number of workers. ``every``: takes episodes ``start``,
+    ``start + every``, ..., for one of so many processes.
     """
 
-    def __init__(self, source: EpisodeSource, seed: int, start: int = 0) -> None:
+    def __init__(self, source: EpisodeSource, seed: int, start: int = 0, every: int = 1) -> None:
         super().__init__()
-        self.source, self.seed, self.start = source, seed, start
+        self.source, self.seed, self.start, self.every = source, seed, start, every
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         cv2.setNumThreads(0)
-        index = self.start + first
+        index = self.start + first * self.every
         while True:
             views = self.source.draw(np.random.default_rng((self.seed, index)))
             yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True))  # type: ignore[misc]
-            index += step
+            index += step * self.every

@@ -11,16 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def upsampling_matrix(out_size: int, in_size: int) -> Tensor:
+def upsampling_matrix(
+    out_size: int, in_size: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """``[out_size, in_size]`` bilinear interpolation (align_corners=False) of one axis."""
-    identity = torch.eye(in_size)[None]
+    identity = torch.eye(in_size, device=device)[None]
     return F.interpolate(identity, out_size, mode="linear", align_corners=False)[0].T
 
 
 def grid_weights(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """``[B, H, W] -> [B, h, w]``: a pixel's mass goes to the cells that make its feature."""
-    rows = upsampling_matrix(mask.shape[-2], grid[0])
-    columns = upsampling_matrix(mask.shape[-1], grid[1])
+    rows = upsampling_matrix(mask.shape[-2], grid[0], mask.device)
+    columns = upsampling_matrix(mask.shape[-1], grid[1], mask.device)
     return rows.T @ mask @ columns
 
 
@@ -54,13 +56,14 @@ def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int =
     changes no largest cosine.
     """
     centres = pool(features, weights[:, None])
+    rows = torch.arange(len(features), device=features.device)
     with torch.no_grad():
         # a cell that the region only touches shows something else, too: it starts no part
         inside = weights * (weights >= 0.9 * weights.amax((-2, -1), keepdim=True))
         while centres.shape[1] < parts:
             best = match(features, centres, 1.0).amax(1)
             furthest = ((1 - best) * inside).flatten(1).argmax(1)
-            chosen = features.flatten(2)[torch.arange(len(features)), :, furthest]
+            chosen = features.flatten(2)[rows, :, furthest]
             centres = torch.cat([centres, chosen[:, None]], 1)
         for _ in range(steps):
             mine = _assigned(features, weights, centres)
@@ -68,7 +71,7 @@ def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int =
             centres = torch.where((mine.sum((-2, -1)) > 0)[..., None], found, centres)
         mine = _assigned(features, weights, centres)
     found, mass = pool(features, mine), mine.sum((-2, -1))
-    heaviest = found[torch.arange(len(found)), mass.argmax(1)][:, None]
+    heaviest = found[rows, mass.argmax(1)][:, None]
     return torch.where((mass > 0)[..., None], found, heaviest)
 
 

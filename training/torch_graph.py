@@ -18,20 +18,26 @@ from training.encoders import build_encoder, load_backbone
 
 
 class TorchGraph:
-    """``image [B, 3, H, W] -> features [B, C, h, w]`` on the CPU in float32."""
+    """``image [B, 3, H, W] -> features [B, C, h, w]`` on the CPU, handed out in float32.
 
-    backend, device, precision = "torch", "cpu", "fp32"
+    Args:
+        size: (H, W) that the encoder is described for; `run` takes any that the encoder takes.
+        bfloat16: compute under autocast.
+    """
 
-    def __init__(self, encoder: Any, size: tuple[int, int]) -> None:
+    backend, device = "torch", "cpu"
+
+    def __init__(self, encoder: Any, size: tuple[int, int], *, bfloat16: bool = False) -> None:
         self.encoder: nn.Module = encoder.eval()
-        with torch.no_grad():
-            shape = self.encoder(torch.zeros(1, 3, *size)).shape
+        self.precision = "bf16" if bfloat16 else "fp32"
+        shape = self.run({"image": np.zeros((1, 3, *size), np.float32)})["features"].shape
         self.inputs = (TensorInfo("image", "float32", (-1, 3, *size)),)
         self.outputs = (TensorInfo("features", "float32", (-1, *(int(n) for n in shape[1:]))),)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        with torch.inference_mode():
-            features = self.encoder(torch.from_numpy(np.ascontiguousarray(feeds["image"])))
+        image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, self.precision == "bf16"):
+            features = self.encoder(image)
         return {"features": features.float().numpy()}
 
 
@@ -42,8 +48,11 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
         ValueError: the file is not a checkpoint, or its tensors are not those of its encoder.
     """
     tensors, header = load_checkpoint(checkpoint)
-    name = header["settings"]["encoder"]
-    encoder = build_encoder(name)
+    name, settings = encoder_of(header)
+    encoder = build_encoder(name, settings) if settings else build_encoder(name)
+    own = "encoder."
+    if any(key.startswith(own) for key in tensors):
+        tensors = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
     expected = {key: tensor.shape for key, tensor in encoder.state_dict().items()}
     got = {key: tensor.shape for key, tensor in tensors.items()}
     if other := sorted(expected.items() ^ got.items()):
@@ -53,6 +62,15 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
         )
     encoder.load_state_dict(tensors)
     return encoder.eval(), header
+
+
+def encoder_of(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the encoder that a checkpoint's header names, in the first form of the
+    header (a plain name among the settings) or the present one."""
+    entry = header.get("encoder") or header["settings"]["encoder"]
+    if isinstance(entry, str):
+        return entry, {}
+    return entry["name"], dict(entry.get("settings") or {})
 
 
 def raw_encoder(name: str, weights: Path | str) -> Any:

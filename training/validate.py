@@ -52,6 +52,7 @@ def validation_iou(
     Sets in which no class has two pictures are left out.
     """
     encoder.eval()
+    device = next(encoder.parameters()).device
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     cache: dict[str, tuple[Tensor, np.ndarray]] = {}
 
@@ -59,8 +60,9 @@ def validation_iou(
         if sample.key not in cache:
             pixels, labels = fit_to(*sample.read(), side)
             image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-            with torch.autocast("cpu", torch.bfloat16):
-                cache[sample.key] = encoder((image - mean) / std).float(), labels
+            with torch.autocast(device.type, torch.bfloat16):
+                features = encoder(((image - mean) / std).to(device))
+            cache[sample.key] = features.float().cpu(), labels
         return cache[sample.key]
 
     result = {}

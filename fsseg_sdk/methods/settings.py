@@ -18,7 +18,8 @@ T = TypeVar("T")
 def settings_from_json(settings_type: type[T], values: Mapping[str, Any], argument: str) -> T:
     """Build `settings_type` from parsed JSON; absent fields keep their defaults.
 
-    Knows bool, int, float, str, Literal, Optional, nested dataclasses and tuples of these.
+    Knows bool, int, float, str, Literal, Optional, nested dataclasses, tuples of these, and dicts,
+    whose contents it leaves unchecked.
     InputError names the field (as in ``method settings.scale``) when it is unknown, of the
     wrong type or out of range.
     """
@@ -86,6 +87,10 @@ def _value(hint: Any, value: Any, argument: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise _wrong(argument, "a list", value)
         return tuple(_value(arguments[0], item, f"{argument}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(argument, "an object", value)
+        return dict(value)
     if is_dataclass(hint):
         return settings_from_json(hint, value, argument)  # type: ignore[arg-type]
     if hint is float:

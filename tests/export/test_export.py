@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from fsseg_sdk import Segmenter
 from fsseg_sdk.bundle import Bundle
 from training.checkpoint import save_checkpoint
 from training.encoders import build_encoder
-from training.panet import PanetSettings
 from training.scenes import draw_pair
 from training.torch_graph import TorchGraph, trained_encoder
 
@@ -41,11 +39,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
     header = {
         "method": {"name": "panet", "settings": {"scale": 20.0, "background_parts": 2}},
-        "settings": asdict(PanetSettings(encoder=ENCODER)),
+        "encoder": {"name": ENCODER, "settings": {}},
+        "settings": {"panet": {"scale": 20.0}},
         "iteration": 7,
         "initial": None,
     }
-    save_checkpoint(path, encoder.state_dict(), header)
+    save_checkpoint(path, {f"encoder.{k}": t for k, t in encoder.state_dict().items()}, header)
     return path
 
 

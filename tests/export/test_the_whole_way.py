@@ -13,20 +13,34 @@ from training.__main__ import main as train
 from training.checkpoint import load_checkpoint
 from training.datasets import Dataset
 
+SETTINGS = """
+[encoder]
+name = "mobilenet_v2"
+[data]
+sets = ["parts"]
+[episodes]
+side = 64
+[trainer]
+iterations = 2
+precision = "fp32"
+"""
+
 
 def test_from_a_data_folder_to_a_mask(
     drawn: Path,  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data, run, bundle = ["--data", str(drawn)], tmp_path / "run", tmp_path / "mine.fsseg"
-    assert train(["check", *data]) == 0
-    small = ["--encoder", "mobilenet_v2", "--iterations", "2", "--side", "64", "--workers", "0"]
-    assert train(["panet", *data, *small, "--no-bfloat16", "--out", str(run)]) == 0
-    assert train(["panet", *data, *small, "--out", str(run)]) == 2  # nothing is overwritten
+    root = ["--data-root", str(drawn.parent)]
+    run, bundle = tmp_path / "run", tmp_path / "mine.fsseg"
+    file = tmp_path / "mine.toml"
+    file.write_text(SETTINGS)
+    words = ["panet", str(file), *root, "--workers", "0", "--out", str(run)]
+    assert train(words) == 0
+    assert train(words) == 2  # nothing is overwritten
     assert "Resume it" in capsys.readouterr().err
     checkpoint = run / "checkpoint.safetensors"
-    assert train(["presence", *data, "--side", "64", str(checkpoint)]) == 0
+    assert train(["presence", *root, "--sets", "parts", "--side", "64", str(checkpoint)]) == 0
     assert "AUROC" in capsys.readouterr().out
     stored = load_checkpoint(checkpoint)[1]["method"]["settings"]
     assert (stored["background_parts"], stored["refine_weak"]) == (3, True)

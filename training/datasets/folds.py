@@ -6,12 +6,13 @@ twice: contiguous (PANet, MLC) and interleaved (HSNet, PFENet). They are differe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from training.datasets.indexed import IGNORE, Sample
+from training.datasets.sample import IGNORE, Sample
 
 SPLITS = ("pascal-5i", "coco-20i-contiguous", "coco-20i-interleaved")
 
@@ -24,6 +25,10 @@ class Fold:
     number: int
     base: tuple[int, ...]
     novel: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if both := sorted(set(self.base) & set(self.novel)):
+            raise ValueError(f"base, novel: expected no class in both, got {both}")
 
     def shows_novel(self, sample: Sample) -> bool:
         return not set(self.novel).isdisjoint(sample.classes)
@@ -41,11 +46,48 @@ class Fold:
             if not set(self.base).isdisjoint(s.classes) and (keep_novel or not self.shows_novel(s))
         ]
 
+    def usable(self, samples: Sequence[Sample], shots: int = 1) -> tuple[int, ...]:
+        """The novel classes with more than ``shots`` pictures: a query and its supports differ."""
+        if shots < 1:
+            raise ValueError(f"shots: expected 1 or more, got {shots}")
+        pictures = Counter(k for sample in samples for k in sample.classes)
+        return tuple(k for k in self.novel if pictures[k] > shots)
+
     def hide_novel(self, labels: np.ndarray, label: int = 0) -> np.ndarray:
         """``[H, W] uint8`` with novel pixels as ``label``: 0 (background) or 255 (ignored)."""
         if label not in (0, IGNORE):
             raise ValueError(f"label: expected 0 (background) or {IGNORE} (ignore), got {label}")
         return np.where(np.isin(labels, self.novel), np.uint8(label), labels)
+
+
+@dataclass(frozen=True)
+class BaseOnly(Sample):
+    """A picture as a fold's training sees it: its novel classes are unknown, and their pixels
+    ``label``."""
+
+    inner: Sample
+    fold: Fold
+    label: int
+
+    @classmethod
+    def of(cls, sample: Sample, fold: Fold, label: int = 0) -> BaseOnly:
+        own = {f.name: getattr(sample, f.name) for f in fields(Sample)}
+        own["classes"] = {c: f for c, f in sample.classes.items() if c in fold.base}
+        return cls(**own, inner=sample, fold=fold, label=label)
+
+    @property
+    def key(self) -> str:
+        return self.inner.key
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        pixels, labels = self.inner.read()
+        return pixels, self.fold.hide_novel(labels, self.label)
+
+    def read_labels(self) -> np.ndarray:
+        return self.fold.hide_novel(self.inner.read_labels(), self.label)
+
+    def instances(self, identity: int) -> list[np.ndarray] | None:
+        return None if identity in self.fold.novel else self.inner.instances(identity)
 
 
 def fold_of(split: str, number: int) -> Fold:
@@ -66,3 +108,22 @@ def fold_of(split: str, number: int) -> Fold:
         classes, novel = range(1, 81), range(number + 1, 81, 4)
     base = tuple(c for c in classes if c not in novel)
     return Fold(split, number, base, tuple(novel))
+
+
+def fold_by_split(samples: Sequence[Sample]) -> Fold:
+    """The one fold of a set that is split by class, such as FSS-1000: base classes are those of
+    pictures split "train", novel ones those of pictures split "test".
+
+    Raises:
+        ValueError: no class of one kind, or a class of both.
+    """
+    shown = {
+        split: {k for s in samples if s.split == split for k in s.classes}
+        for split in ("train", "test")
+    }
+    if not all(shown.values()):
+        raise ValueError(
+            "samples: expected pictures split 'train' and 'test', got "
+            f"{sorted({s.split for s in samples})}. Sets without a test split have folds: fold_of."
+        )
+    return Fold("by-split", 0, tuple(sorted(shown["train"])), tuple(sorted(shown["test"])))

@@ -1,0 +1,126 @@
+"""From a settings file and folders to a checkpoint, as the command line does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.training.conftest import WriteSet, row
+from training.__main__ import main
+from training.checkpoint import load_checkpoint
+from training.encoders import build_encoder
+from training.run import make_encoder, open_samples
+from training.settings import DataSettings, EncoderChoice
+
+TINY = """
+[encoder]
+name = "mobilenet_v2"
+[data]
+sets = ["dots"]
+[episodes]
+side = 64
+kinds = [1.0, 0.0, 0.0]
+[trainer]
+iterations = 1
+precision = "fp32"
+"""
+UNFREE = "Attribution-NonCommercial License"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def test_restricted_pictures_are_watched_unless_asked_for(
+    write_set: WriteSet, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_set(row(1), row(2), *(row(n, image_licence=UNFREE) for n in (3, 4)))
+    options = [str(settings), "--data-root", str(folder.parent), "--workers", "0", "--threads", "1"]
+    more = ["--set", "data.include_restricted=true"]
+    for name, words, count in (("free", [], 2), ("all", more, 4)):
+        out = tmp_path / name
+        assert main(["panet", *options, *words, "--out", str(out)]) == 0
+        _, header = load_checkpoint(out / "checkpoint.safetensors")
+        assert header["pictures"] == {"dots": count}
+        assert (UNFREE in str(header["sources"])) is bool(words)
+        assert f"{count} pictures to train on, {4 - count} to watch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume"], "there is no run to resume"),
+        (["--set", "data.sets=['none']"], "none"),
+        (["--set", "trainer.seed=x"], r"trainer.seed: expected int, got 'x'"),
+        (["--set", "encoder.weights=none.safetensors"], "--weights-root"),
+        (["--device", "tpu"], "device: expected auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    write_set: WriteSet,
+    settings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    folder = write_set(row(1), row(2))
+    options = [str(settings), "--data-root", str(folder.parent), "--out", str(tmp_path / "run")]
+    assert main(["panet", *options, "--workers", "0", "--threads", "1", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("training: ") and message in error
+
+
+def test_a_fold_trains_and_watches_base_classes_only(write_set: WriteSet) -> None:
+    """Of fold 0, class 1 is novel, class 6 is base."""
+    both = [{"id": 1, "name": "dot", "frac": 0.05}, {"id": 6, "name": "bus", "frac": 0.05}]
+    folder = write_set(
+        row(1, classes=both),
+        row(2, classes=both[1:]),
+        row(3),
+        row(4, classes=both[1:], split="val"),
+        row(5, classes=both, split="val"),
+    )
+    for sample in (1, 2, 4, 5):
+        labels = np.array(Image.open(folder / f"masks/{sample}.png"))
+        labels[30:38, :20] = 6
+        Image.fromarray(labels).save(folder / f"masks/{sample}.png")
+    fold = {"sets": ("dots",), "split": "pascal-5i", "fold": 0}
+    training, watched = open_samples(DataSettings(**fold), folder.parent)  # type: ignore[arg-type]
+    assert [s.image.stem for s in training] == ["2"]
+    assert [s.image.stem for s in watched] == ["4"]
+    for novel, label in (("background", 0), ("ignore", 255)):
+        training, watched = open_samples(
+            DataSettings(**fold, novel=novel),  # type: ignore[arg-type]
+            folder.parent,
+        )
+        assert [s.image.stem for s in training] == ["1", "2"]
+        assert [s.image.stem for s in watched] == ["4", "5"]
+        _, labels = training[0].read()
+        assert labels[15, 35] == label and labels[33, 3] == 6
+        assert set(training[0].classes) == {6}
+
+
+def test_a_fold_that_leaves_nothing_is_refused(write_set: WriteSet) -> None:
+    folder = write_set(row(1), row(2))
+    with pytest.raises(ValueError, match=r"data\.sets: expected pictures to train on"):
+        open_samples(DataSettings(("dots",), "pascal-5i", 0), folder.parent)
+
+
+def test_training_starts_from_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    start = build_encoder("mobilenet_v2").state_dict()
+    save_file(start, str(tmp_path / "start.safetensors"))
+    choice = EncoderChoice("mobilenet_v2", "start.safetensors")
+    for name, tensor in make_encoder(choice, tmp_path, 0).state_dict().items():
+        assert torch.equal(tensor, start[name])
+    again = make_encoder(EncoderChoice("mobilenet_v2"), None, 7).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in start.items())

@@ -1,0 +1,113 @@
+"""One training run: from a settings file and folders to a checkpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from training.datasets import IGNORE, Dataset, Sample
+from training.datasets.folds import BaseOnly, fold_of
+from training.encoders import build_encoder, load_backbone
+from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
+from training.methods import METHODS
+from training.processes import Processes
+from training.settings import DataSettings, EncoderChoice, RunSettings, settings_from_tables
+from training.trainer import Trainer
+
+
+def settings_of(method: str, tables: dict[str, Any], where: str) -> RunSettings[Any]:
+    """Settings of a run of this method; see :func:`training.settings.settings_from_tables`."""
+    return settings_from_tables(tables, method, METHODS[method].settings, where)
+
+
+def open_samples(settings: DataSettings, root: Path) -> tuple[list[Sample], list[Sample]]:
+    """Pictures to train on and pictures to watch.
+
+    Without a fold, what is not split "train" is watched, and pictures whose terms keep them from
+    a checkpoint that is shipped. In a fold, both show base classes only: the novel ones are the
+    test, so nothing may be chosen by them.
+    """
+    training: list[Sample] = []
+    watched: list[Sample] = []
+    for name in settings.sets:
+        samples: Sequence[Sample] = Dataset.open(root / name).samples
+        if settings.split is not None and settings.fold is not None:
+            fold = fold_of(settings.split, settings.fold)
+            pool = fold.training_pool(samples, keep_novel=settings.novel != "drop")
+            label = IGNORE if settings.novel == "ignore" else 0
+            samples = [BaseOnly.of(sample, fold, label) for sample in pool]
+        for sample in samples:
+            free = settings.include_restricted or not sample.restricted
+            (training if sample.split == "train" and free else watched).append(sample)
+    if settings.split is not None:
+        watched = [sample for sample in watched if sample.split != "train"]
+    if settings.sets and not training:
+        raise ValueError(
+            f"data.sets: expected pictures to train on below {root}, got none: no picture is "
+            "split 'train', or the fold or its terms leave all of them out"
+        )
+    return training, watched
+
+
+def make_encoder(choice: EncoderChoice, weights_root: Path | None, seed: int) -> Any:
+    """A new encoder with its starting weights.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights are not there, or not this encoder's.
+    """
+    torch.manual_seed(seed)
+    encoder = build_encoder(choice.name)
+    if choice.weights is not None:
+        path = (weights_root or Path()) / choice.weights
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"encoder.weights: expected a file {path}. Name its folder with --weights-root."
+            )
+        load_backbone(encoder, load_file(str(path)))
+    return encoder
+
+
+def some_images(
+    encoder: Any, samples: Sequence[Sample], episodes: EpisodeSettings, seed: int, count: int = 24
+) -> torch.Tensor:
+    """``[count, 3, S, S]`` inputs of ``encoder``, as training will show them."""
+    stream = iter(EpisodeStream(EpisodeSource(samples, episodes), seed + 1))
+    pixels = torch.cat([next(stream)[0] for _ in range(count // 2)])
+    mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def train(
+    settings: RunSettings[Any],
+    out: Path,
+    data_root: Path,
+    weights_root: Path | None,
+    processes: Processes,
+    resume: bool = False,
+    workers: int = 1,
+) -> Trainer:
+    """Begin or resume the run in ``out`` and bring it to its end."""
+    samples, watched = open_samples(settings.data, data_root)
+    encoder = make_encoder(settings.encoder, weights_root, settings.trainer.seed)
+    if hasattr(encoder, "start_from_keys") and not resume:
+        seed = settings.trainer.seed
+        encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed))
+    learner = METHODS[settings.method].learner(encoder, settings.own)
+    weights = settings.encoder.weights
+    sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
+    provenance = {
+        "initial": None if weights is None else Path(weights).name,
+        "sources": [list(pair) for pair in sources],
+        "pictures": dict(sorted(Counter(s.dataset for s in samples).items())),
+    }
+    trainer = Trainer(out, learner, settings, samples, watched, provenance, processes, workers)
+    trainer.resume() if resume else trainer.start()
+    if processes.first:
+        print(f"{len(samples)} pictures to train on, {len(watched)} to watch; run: {out}")
+    trainer.run()
+    return trainer

@@ -1,0 +1,65 @@
+"""What a run says of itself: ``log.jsonl``, a line on the terminal, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Rows of a run: numbers, and tables of numbers, by name; each row has an ``iteration``.
+
+    Raises:
+        ModuleNotFoundError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool = False) -> None:
+        self.path = folder / "log.jsonl"
+        self.board: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ModuleNotFoundError as error:
+                raise ModuleNotFoundError(
+                    "trainer.tensorboard: expected the package tensorboard. "
+                    "pip install tensorboard, or set it to false."
+                ) from error
+            self.board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.board is not None:
+            for name, value in _flat(row):
+                self.board.add_scalar(name, value, row["iteration"])
+            self.board.flush()
+
+    def rewind(self, iteration: int) -> None:
+        """Drop rows after ``iteration``: a resumed run writes them again."""
+        kept = [row for row in read_log(self.path) if row["iteration"] <= iteration]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    @staticmethod
+    def line(row: Mapping[str, Any]) -> str:
+        return "  ".join(f"{name} {value}" for name, value in _flat(row))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Rows of a log; none where there is no file yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _flat(row: Mapping[str, Any], place: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{place}{name}/")
+        elif isinstance(value, (int, float)):
+            found.append((f"{place}{name}", value))
+    return found
