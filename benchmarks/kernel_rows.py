@@ -75,10 +75,10 @@ def weights_of(mask: Any, grid: tuple[int, int], name: str) -> Row:
     )
 
 
-def pooling(given: Inputs) -> Row:
-    maps = given.maps
+def pooling(given: Inputs, count: int) -> Row:
+    maps = given.maps[:, :count]
     return Row(
-        "weighted_pool 2 maps",
+        f"weighted_pool {count} map{'s' if count > 1 else ''}",
         partial(ops.weighted_pool, given.features, maps, threads=1),
         partial(reference.weighted_pool, given.features, maps, 1e-5),
         {
@@ -165,7 +165,8 @@ def all_rows(given: Inputs) -> Iterator[Row]:
     yield masked_pooling(given)
     yield weights_of(given.mask, GRID, "473x473 to 60x60")
     yield weights_of(given.screen_mask, (28, 28), "1920x1080 to 28x28")
-    yield pooling(given)
+    for count in (1, 2):
+        yield pooling(given, count)
     for count in (2, 6):
         yield cosine(given, count)
         yield linear(given, count)

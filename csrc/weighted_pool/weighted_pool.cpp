@@ -12,6 +12,11 @@ constexpr int64_t tile_pixels =
 constexpr int64_t exact_pixels = 4096; // sums of so many are float32; they are added up in double
 constexpr int64_t block_channels = 32; // of one task: weights are read again for each block only
 constexpr int64_t group_channels = 8;  // of one inner loop
+#if defined(FSSEG_SIMD_AVX512) || defined(FSSEG_SIMD_NEON)
+constexpr int row_sums = 8; // of one channel, that do not wait for each other
+#else
+constexpr int row_sums = 4; // more do not fit into the registers
+#endif
 
 // acc[m, c] += f[c] * w[m] over n pixels, a vector of partial sums for each; acc [MAPS, c_stride].
 template <int CHANNELS, int MAPS> void dot_tile(const float *f, int64_t f_stride, const float *w,
@@ -77,6 +82,34 @@ void dot_block(const float *f, int64_t f_stride, int64_t count, const PlaneView 
     if (c < count) { dot_maps<1>(f + c * f_stride, f_stride, w, weights, n, acc + c * lanes); }
 }
 
+// acc[c] += f[c] * w over n pixels of `count` channels, for one map. One channel after another, in the
+// order of memory, which prefetchers follow best; with more maps the weights would fall out of the
+// first-level cache.
+void dot_rows(const float *f, int64_t f_stride, int64_t count, const float *w, int64_t n,
+              float *acc) {
+    for (int64_t c = 0; c < count; ++c) {
+        const float *row = f + c * f_stride;
+        vf sums[row_sums];
+        for (int s = 0; s < row_sums; ++s) { sums[s] = zero(); }
+        int64_t x = 0;
+        for (; x + row_sums * lanes <= n; x += row_sums * lanes) {
+            for (int s = 0; s < row_sums; ++s) {
+                vf feature = load(row + x + s * lanes);
+                keep(feature);
+                sums[s] = fma(feature, load(w + x + s * lanes), sums[s]);
+            }
+        }
+        for (; x < n; x += lanes) {
+            const int rest = static_cast<int>(smaller(lanes, n - x));
+            sums[0] = fma(load_n(row + x, rest), load_n(w + x, rest), sums[0]);
+        }
+        for (int half = row_sums / 2; half > 0; half /= 2) {
+            for (int s = 0; s < half; ++s) { sums[s] = add(sums[s], sums[s + half]); }
+        }
+        store(acc + c * lanes, add(load(acc + c * lanes), sums[0]));
+    }
+}
+
 double plane_sum(const float *w, int64_t n) {
     double total = 0.0;
     for (int64_t start = 0; start < n; start += exact_pixels) {
@@ -105,6 +138,7 @@ Status weighted_pool(const WeightedPoolArgs &args) {
     const PlaneView &w = args.weights;
     const int64_t n = f.height * f.width, maps = w.channels, channels = f.channels;
     const int64_t blocks = divide_up(channels, block_channels);
+    const int64_t tile = maps == 1 ? exact_pixels : tile_pixels;
     const double work = 3e-5 * static_cast<double>(f.batch * channels * maps) *
                         static_cast<double>(n); // microseconds, roughly
     const int threads = worthwhile(args.threads, work);
@@ -139,9 +173,13 @@ Status weighted_pool(const WeightedPoolArgs &args) {
         for (int64_t begin = 0; begin < n; begin += exact_pixels) {
             const int64_t end = smaller(begin + exact_pixels, n);
             memset(acc, 0, static_cast<size_t>(per_worker * lanes) * sizeof(float));
-            for (int64_t x = begin; x < end; x += tile_pixels) {
-                dot_block(planes + x, f.channel_stride, count, w, weights + x,
-                          smaller(tile_pixels, end - x), acc);
+            for (int64_t x = begin; x < end; x += tile) {
+                const int64_t size = smaller(tile, end - x);
+                if (maps == 1) {
+                    dot_rows(planes + x, f.channel_stride, count, weights + x, size, acc);
+                } else {
+                    dot_block(planes + x, f.channel_stride, count, w, weights + x, size, acc);
+                }
             }
             for (int64_t i = 0; i < per_worker; ++i) {
                 sums[i] += static_cast<double>(sum(load(acc + i * lanes)));
