@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.models import RAW, open_bundle, open_raw
 from benchmarks.protocol import Protocol
 from benchmarks.report import table
-from benchmarks.weak import box_of, scribble_of
-from training.evaluate import Outcome, evaluate, paired_interval
+from training.annotations import Annotation, make, seed_of
+from training.evaluation import Episode, Outcome, evaluate, paired_interval
 
 CAVEAT = (
     "This is not PASCAL-5i, nor any other published protocol: sets, pictures and episodes are this "
@@ -43,14 +47,18 @@ def measure_weak(protocol: Protocol) -> dict[str, Any]:
     for refined in (False, True):
         changed = {"refine_weak": refined}
         segmenter = open_bundle(protocol.bundle, protocol.threads, protocol.memory, changed)
-        for kind, annotate in (("box", box_of), ("scribble", scribble_of)):
-            name = f"{kind}, refined" if refined else kind
-            outcomes[name] = evaluate(segmenter, episodes, name, annotate=annotate)
+        for label, kind in (("box", "box-component"), ("scribble", "scribble")):
+            name = f"{label}, refined" if refined else label
+            outcomes[name] = evaluate(segmenter, episodes, name, annotate=partial(_marked, kind))
         if not refined:
             outcomes["mask"] = evaluate(segmenter, episodes, "mask")
     order = ("mask", "box", "box, refined", "scribble", "scribble, refined")
     compared = [("box, refined", "box"), ("scribble, refined", "scribble")]
     return summary(protocol, {name: outcomes[name] for name in order}, compared)
+
+
+def _marked(kind: str, mask: NDArray[np.uint8], episode: Episode) -> Annotation:
+    return make(kind, mask, seed_of(episode.support.key, episode.identity))
 
 
 def summary(

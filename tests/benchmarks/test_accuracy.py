@@ -13,10 +13,9 @@ import pytest
 from benchmarks import absent, accuracy, models
 from benchmarks import sets as sets_module
 from benchmarks.mosaics import CELLS, in_mosaics, object_share
-from benchmarks.weak import box_of, largest_region, longest_path, scribble_of
 from fsseg_sdk import Segmenter
 from training.datasets import Dataset
-from training.evaluate import (
+from training.evaluation import (
     Episode,
     Outcome,
     ProtocolSettings,
@@ -149,46 +148,6 @@ def test_a_memory_that_is_full_forgets_the_oldest(bundle: Path) -> None:
     for value in (1, 2, 1, 3, 1, 2):
         remembering.run({"image": np.full((1, 3, 64, 64), value, np.float32)})
     assert counted == {1.0: 1, 2.0: 2, 3.0: 1}
-
-
-def test_boxes_and_scribbles_follow_the_largest_region(sets: Path) -> None:
-    mask = np.zeros((40, 60), np.uint8)
-    mask[5:9, 3:6] = 1
-    mask[10:14, 10:50] = 1
-    mask[14:34, 46:50] = 1
-    mask[0:30, 55:60] = 255
-    sample = Dataset.open(sets / "squares").samples[0]
-    episode = Episode("squares", 1, sample, sample)
-    box = box_of(mask, episode)
-    assert (box.left, box.top, box.right, box.bottom) == (10, 10, 50, 34)
-    stroke = np.array(scribble_of(mask, episode).strokes[0])
-    again = np.array(scribble_of(mask, episode).strokes[0])
-    assert np.array_equal(stroke, again)
-    inside = largest_region(mask)
-    assert all(inside[int(y), int(x)] for x, y in stroke)
-    length = np.hypot(*np.diff(stroke, axis=0).T).sum()
-    assert 30 < length < 50  # 70 % of some 55 pixels around the corner
-    other = Episode("squares", 2, sample, sample)
-    assert not np.array_equal(stroke[0], np.array(scribble_of(mask, other).strokes[0])[0])
-
-
-def test_the_longest_path_runs_from_end_to_end_wherever_it_starts() -> None:
-    skeleton = np.zeros((12, 20), np.bool_)
-    skeleton[5, 2:18] = True
-    skeleton[2:5, 9] = True  # a short branch
-    for start in range(int(skeleton.sum())):
-        path = longest_path(skeleton, start)
-        assert sorted((path[0], path[-1])) == [(5, 2), (5, 17)]
-        assert len(path) == 16
-
-
-def test_a_single_pixel_is_a_dot(sets: Path) -> None:
-    sample = Dataset.open(sets / "squares").samples[0]
-    mask = np.zeros((48, 64), np.uint8)
-    mask[20, 30] = 1
-    scribble = scribble_of(mask, Episode("squares", 1, sample, sample))
-    assert scribble.strokes == (((30.0, 20.0),),)
-    assert box_of(mask).right == 31
 
 
 def test_mosaics_hold_sixteen_pictures_that_show_the_class(sets: Path, bundle: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.training.conftest import WriteSet, row
-from training.__main__ import main, split_samples
-from training.datasets import Dataset
+from tests.training.folders import cut
+from training.datasets import DataError, Dataset, open_dataset
+from training.run import open_samples
+from training.settings import DataSettings
 
 
 def test_a_drawn_set_opens_and_has_no_problems(drawn: Path) -> None:
@@ -19,7 +23,7 @@ def test_a_drawn_set_opens_and_has_no_problems(drawn: Path) -> None:
     assert dataset.name == "parts"
     assert dataset.class_names[0] == "background"
     assert len(dataset.samples) == 8
-    assert dataset.problems() == []
+    assert dataset.problems == ()
     pixels, labels = dataset.samples[0].read()
     assert (pixels.dtype, labels.dtype) == (np.uint8, np.uint8)
     assert pixels.shape == (*labels.shape, 3)
@@ -42,37 +46,74 @@ def test_a_bad_line_is_numbered(write_set: WriteSet, line: str) -> None:
         Dataset.open(folder)
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"classes": "dot", "licence": ""}', '{"classes": []}']
+)
+def test_a_bad_meta_is_named(write_set: WriteSet, text: str) -> None:
+    folder = write_set(row(1))
+    (folder / "meta.json").write_text(text)
+    with pytest.raises(DataError, match=r"meta\.json: expected"):
+        Dataset.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "kind"),
+    [
+        ("images/1.png", "cut", "unreadable"),
+        ("images/1.png", "gone", "missing"),
+        ("images/1.png", "text", "unreadable"),
+        ("masks/1.png", "cut", "unreadable"),
+        ("masks/1.png", "gone", "missing"),
+        ("masks/1.png", "rgb", "mode"),
+    ],
+)
+def test_reading_names_the_file_that_cannot_be_used(
+    write_set: WriteSet, file: str, damage: str, kind: str
+) -> None:
+    path = write_set(row(1)) / file
+    sample = Dataset.open(path.parents[1]).samples[0]
+    if damage == "cut":
+        cut(path)
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "rgb":
+        Image.new("RGB", (60, 40)).save(path)
+    else:
+        path.write_text("no picture")
+    with pytest.raises(DataError, match=re.escape(f"{path}: ")) as caught:
+        sample.read()
+    assert (caught.value.file, caught.value.kind) == (str(path), kind)
+
+
+def test_an_error_keeps_its_file_on_its_way_out_of_a_process() -> None:
+    error = copy.copy(DataError("a.png: cut off", "a.png", "size"))  # as pickling does
+    assert (str(error), error.file, error.kind) == ("a.png: cut off", "a.png", "size")
+
+
+@pytest.mark.parametrize("layout", ["indexed", "voc", "coco", "fss1000", "auto"])
+def test_a_folder_of_no_layout_is_refused(tmp_path: Path, layout: str) -> None:
+    (tmp_path / "README").touch()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path.name}.*expected"):
+        open_dataset(tmp_path, layout)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        open_dataset(tmp_path / "nothing", layout)
+
+
+def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="layout: expected auto or one of indexed, voc"):
+        open_dataset(tmp_path, "imagenet")
+
+
+def test_an_indexed_folder_is_found_by_itself(drawn: Path) -> None:
+    assert open_dataset(drawn) == Dataset.open(drawn)
+
+
 def test_a_mask_of_another_size_is_refused(write_set: WriteSet) -> None:
     folder = write_set(row(1))
     Image.new("L", (61, 40)).save(folder / "masks" / "1.png")
     sample = Dataset.open(folder).samples[0]
     with pytest.raises(ValueError, match=r"1\.png.*\(40, 60\), got \(40, 61\)"):
         sample.read()
-
-
-def test_problems_are_found_and_named(write_set: WriteSet) -> None:
-    folder = write_set(*(row(number) for number in range(1, 6)))
-    Image.new("L", (61, 40)).save(folder / "masks" / "1.png")
-    Image.new("L", (60, 40), 7).save(folder / "masks" / "2.png")
-    (folder / "images" / "3.png").write_bytes(b"no picture")
-    (folder / "masks" / "4.png").unlink()
-    problems = Dataset.open(folder).problems()
-    named = ("dots/1: ", "dots/2: ", "dots/2: ", "dots/3: ", "dots/4: ")
-    assert len(problems) == len(named)
-    assert all(text.startswith(key) for text, key in zip(problems, named, strict=True)), problems
-    assert "ids [7]" in problems[1]
-    assert "classes [1]" in problems[2]
-
-
-def test_check_says_what_is_wrong(write_set: WriteSet, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_set(row(1))
-    assert main(["check", "--data", str(folder)]) == 0
-    Image.new("L", (60, 40), 7).save(folder / "masks" / "1.png")
-    assert main(["check", "--data", str(folder)]) == 1
-    assert "2 problems" in capsys.readouterr().out
-    (folder / "meta.json").unlink()
-    assert main(["check", "--data", str(folder)]) == 2
-    assert "meta.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -101,10 +142,11 @@ def test_restricted_and_held_out_pictures_are_watched_only(write_set: WriteSet) 
     folder = write_set(
         row(1), row(2, split="val"), row(3, image_licence="Attribution-NonCommercial License")
     )
-    training, watched = split_samples([folder], include_restricted=False)
+    training, watched = open_samples(DataSettings((folder.name,)), folder.parent)
     assert [sample.key for sample in training] == ["dots/1"]
     assert [sample.key for sample in watched] == ["dots/2", "dots/3"]
-    training, watched = split_samples([folder], include_restricted=True)
+    both = DataSettings((folder.name,), include_restricted=True)
+    training, watched = open_samples(both, folder.parent)
     assert [sample.key for sample in training] == ["dots/1", "dots/3"]
 
 
