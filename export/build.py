@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from export.onnx_graph import round_to_half, to_onnx
@@ -47,8 +48,8 @@ class ExportSettings:
     card: Path | None = None
 
     def __post_init__(self) -> None:
-        if min(self.input_size) < 64 or any(side % 16 for side in self.input_size):
-            raise ValueError(f"input_size: expected multiples of 16 from 64, got {self.input_size}")
+        if min(self.input_size) < 64:
+            raise ValueError(f"input_size: expected 64 pixels or more, got {self.input_size}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def export_bundle(
     if out.suffix != ".fsseg":
         raise ExportError(f"{out}: expected a name that ends in .fsseg")
     encoder, header = trained_encoder(checkpoint)
+    if any(side % encoder.multiple for side in settings.input_size):
+        raise ValueError(
+            f"input_size: expected multiples of {encoder.multiple} for {header['encoder']['name']}, "
+            f"got {settings.input_size}"
+        )
     manifest = _manifest(encoder, header, settings)
     if settings.storage == "float16":
         round_to_half(encoder)
@@ -117,7 +123,8 @@ def export_bundle(
 
 def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) -> dict[str, Any]:
     height, width = settings.input_size
-    grid = [height // encoder.stride, width // encoder.stride]
+    with torch.no_grad():
+        grid = list(encoder(torch.zeros(1, 3, height, width)).shape[-2:])
     card = json.loads(settings.card.read_text()) if settings.card else {}
     return {
         "name": settings.name,

@@ -15,9 +15,13 @@ from training.datasets import IGNORE
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Ranges of a random view; sizes are fractions of the picture, angles in degrees."""
+    """Ranges of a random view; sizes are fractions of the picture, angles in degrees.
+
+    stretch: of the crop's aspect, as a logarithm.
+    """
 
     crop: tuple[float, float] = (0.6, 1.0)
+    stretch: float = 0.25
     angle: float = 10.0
     colour: float = 0.3
     grey: float = 0.1
@@ -53,7 +57,7 @@ def warp(
     """A random crop, turned, perhaps mirrored, at the picture's resolution; outside is ignore."""
     height, width = mask.shape
     fraction = rng.uniform(*settings.crop)
-    stretch = np.exp(rng.uniform(-0.25, 0.25))
+    stretch = np.exp(rng.uniform(-settings.stretch, settings.stretch))
     crop_w = max(16, int(width * min(1.0, fraction * stretch)))
     crop_h = max(16, int(height * min(1.0, fraction / stretch)))
     ys, xs = np.nonzero(shown(mask))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from skimage.segmentation import felzenszwalb
 from torch import Tensor
 
 from training.augment import AugmentSettings, random_view
-from training.datasets import IGNORE, Sample
+from training.datasets import IGNORE, Sample, SkipLog
 from training.resize import fit_to
 from training.scenes import draw_pair
 
@@ -45,8 +46,8 @@ class EpisodeSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.side % 16 or self.side < 64:
-            raise ValueError(f"side must be a multiple of 16 and at least 64, got {self.side}")
+        if self.side < 64:
+            raise ValueError(f"side must be at least 64, got {self.side}")
         if len(self.kinds) != 3 or min(self.kinds) < 0 or sum(self.kinds) <= 0:
             raise ValueError(f"kinds must be three frequencies, not all zero, got {self.kinds}")
 
@@ -140,12 +141,21 @@ class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
 
     Episode ``i`` depends on ``seed, i`` alone, so a resumed run sees what an unbroken one would
     have seen, whatever the number of workers. ``every``: takes episodes ``start``,
-    ``start + every``, ..., for one of so many processes.
+    ``start + every``, ..., for one of so many processes. ``skips``: draws another episode where a
+    picture cannot be read.
     """
 
-    def __init__(self, source: EpisodeSource, seed: int, start: int = 0, every: int = 1) -> None:
+    def __init__(
+        self,
+        source: EpisodeSource,
+        seed: int,
+        start: int = 0,
+        every: int = 1,
+        skips: SkipLog | None = None,
+    ) -> None:
         super().__init__()
         self.source, self.seed, self.start, self.every = source, seed, start, every
+        self.skips = skips
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         worker = torch.utils.data.get_worker_info()
@@ -153,6 +163,7 @@ class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         cv2.setNumThreads(0)
         index = self.start + first * self.every
         while True:
-            views = self.source.draw(np.random.default_rng((self.seed, index)))
+            draw = partial(self.source.draw, np.random.default_rng((self.seed, index)))
+            views = draw() if self.skips is None else self.skips.draw(draw)
             yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True))  # type: ignore[misc]
             index += step * self.every

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from training.datasets import IGNORE, Dataset, Sample
+from training.datasets import IGNORE, Sample, open_dataset
 from training.datasets.folds import BaseOnly, fold_of
-from training.encoders import build_encoder, load_backbone
+from training.encoders import build_encoder, load_backbone, read_weights
 from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
 from training.methods import METHODS
 from training.processes import Processes
@@ -25,7 +24,9 @@ def settings_of(method: str, tables: dict[str, Any], where: str) -> RunSettings[
     return settings_from_tables(tables, method, METHODS[method].settings, where)
 
 
-def open_samples(settings: DataSettings, root: Path) -> tuple[list[Sample], list[Sample]]:
+def open_samples(
+    settings: DataSettings, root: Path, workers: int = 0
+) -> tuple[list[Sample], list[Sample]]:
     """Pictures to train on and pictures to watch.
 
     Without a fold, what is not split "train" is watched, and pictures whose terms keep them from
@@ -35,7 +36,8 @@ def open_samples(settings: DataSettings, root: Path) -> tuple[list[Sample], list
     training: list[Sample] = []
     watched: list[Sample] = []
     for name in settings.sets:
-        samples: Sequence[Sample] = Dataset.open(root / name).samples
+        found = open_dataset(root / name, skip_broken=settings.skip_unreadable, workers=workers)
+        samples: Sequence[Sample] = found.samples
         if settings.split is not None and settings.fold is not None:
             fold = fold_of(settings.split, settings.fold)
             pool = fold.training_pool(samples, keep_novel=settings.novel != "drop")
@@ -61,14 +63,14 @@ def make_encoder(choice: EncoderChoice, weights_root: Path | None, seed: int) ->
         FileNotFoundError, ValueError: the weights are not there, or not this encoder's.
     """
     torch.manual_seed(seed)
-    encoder = build_encoder(choice.name)
+    encoder = build_encoder(choice.name, choice.settings)
     if choice.weights is not None:
         path = (weights_root or Path()) / choice.weights
         if not path.is_file():
             raise FileNotFoundError(
                 f"encoder.weights: expected a file {path}. Name its folder with --weights-root."
             )
-        load_backbone(encoder, load_file(str(path)))
+        load_backbone(encoder, read_weights(path))
     return encoder
 
 
@@ -92,8 +94,13 @@ def train(
     workers: int = 1,
 ) -> Trainer:
     """Begin or resume the run in ``out`` and bring it to its end."""
-    samples, watched = open_samples(settings.data, data_root)
+    samples, watched = open_samples(settings.data, data_root, workers)
     encoder = make_encoder(settings.encoder, weights_root, settings.trainer.seed)
+    if settings.episodes.side % encoder.multiple:
+        raise ValueError(
+            f"episodes.side: expected a multiple of {encoder.multiple} for "
+            f"{settings.encoder.name}, got {settings.episodes.side}"
+        )
     if hasattr(encoder, "start_from_keys") and not resume:
         seed = settings.trainer.seed
         encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed))

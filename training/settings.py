@@ -34,7 +34,7 @@ def _at_least(settings: object, least: float, *names: str) -> None:
 class EncoderChoice:
     """Which encoder, from which weights, and what of it stays as it is.
 
-    weights: a safetensors file below the weights folder; None starts from noise.
+    weights: a file below the weights folder, safetensors or torch's; None starts from noise.
     settings: of the encoder's own settings class.
     freeze: names of modules or parameters ("vit.blocks.0") that are not trained.
     """

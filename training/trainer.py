@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets import Sample
+from training.datasets import Sample, SkipLog
+from training.encoders import encoder_record
 from training.episodes import EpisodeSource, EpisodeStream
 from training.optimization import freeze, make_optimizer, rate
 from training.processes import Processes
@@ -27,7 +28,7 @@ from training.runlog import RunLog
 from training.settings import RunSettings, differences
 from training.validate import validation_iou
 
-CHECKPOINT, RESUME = "checkpoint.safetensors", "resume.safetensors"
+CHECKPOINT, RESUME, SKIPPED = "checkpoint.safetensors", "resume.safetensors", "skipped.jsonl"
 
 
 class TrainingError(ValueError):
@@ -67,6 +68,8 @@ class Trainer:
         self.watched, self.workers = watched, workers
         self.provenance = provenance or {}
         self.source = EpisodeSource(samples, settings.episodes)
+        asked = settings.data.skip_unreadable
+        self.skips = SkipLog(self.folder / SKIPPED) if asked else None
         self.iteration = 0
         self.best: float | None = None  # the watched figure of the weights that were kept
         freeze(learner.encoder, settings.encoder.freeze)
@@ -128,7 +131,7 @@ class Trainer:
         chosen = self.settings.encoder
         return {
             "method": self.learner.runtime(),
-            "encoder": {"name": chosen.name, "settings": chosen.settings},
+            "encoder": encoder_record(chosen.name, chosen.settings),
             "settings": self.settings.to_json(),
             "iteration": self.iteration,
             "best": self.best,
@@ -207,7 +210,9 @@ class Trainer:
             return {}
         parts = int(self.average.runtime()["settings"].get("background_parts", 1))
         side = self.settings.episodes.side
-        return validation_iou(self.average.encoder, self.watched, side, parts, own.watch)
+        return validation_iou(
+            self.average.encoder, self.watched, side, parts, own.watch, self.skips
+        )
 
     def run(self) -> None:
         """Train to the last iteration; log, watch and save every ``save_every``."""
@@ -217,7 +222,11 @@ class Trainer:
             learner = DistributedDataParallel(self.learner, find_unused_parameters=True)
         each = own.batch // processes.count
         stream = EpisodeStream(
-            self.source, own.seed, self.iteration * own.batch + processes.rank, processes.count
+            self.source,
+            own.seed,
+            self.iteration * own.batch + processes.rank,
+            processes.count,
+            self.skips,
         )
         # batches are made here: a worker's batch would hold every other episode, and a resumed run
         # would then not see what an unbroken one sees
@@ -259,6 +268,8 @@ class Trainer:
         }
         if figures := self.watch():
             row["watched"] = figures
+        if self.skips is not None:
+            row["pictures_skipped"] = len(self.skips)
         better = True
         if self.settings.trainer.select == "best" and figures:
             figure = sum(figures.values()) / len(figures)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.datasets import IGNORE, Sample
+from training.datasets import IGNORE, DataError, Sample, SkipLog
 from training.prototypes import background_parts, grid_weights, panet_logits, pool
 from training.resize import fit_to
 
@@ -44,12 +44,18 @@ def fixed_episodes(
 
 @torch.no_grad()
 def validation_iou(
-    encoder: nn.Module, samples: Sequence[Sample], side: int, parts: int, count: int = 60
+    encoder: nn.Module,
+    samples: Sequence[Sample],
+    side: int,
+    parts: int,
+    count: int = 60,
+    skips: SkipLog | None = None,
 ) -> dict[str, float]:
     """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set, with
     ``parts`` prototypes of the background.
 
-    Sets in which no class has two pictures are left out.
+    Sets in which no class has two pictures are left out, and so are, with ``skips``, episodes
+    whose pictures cannot be read.
     """
     encoder.eval()
     device = next(encoder.parameters()).device
@@ -71,7 +77,13 @@ def validation_iou(
         for identity, support, query in fixed_episodes(
             [s for s in samples if s.dataset == name], count, 0.005
         ):
-            features, labels = encode(support)
+            try:
+                (features, labels), (asked, truth) = encode(support), encode(query)
+            except DataError as error:
+                if skips is None:
+                    raise
+                skips.note(error)
+                continue
             masks = torch.from_numpy(
                 np.stack([(labels != identity) & (labels != IGNORE), labels == identity])
             )
@@ -79,16 +91,15 @@ def validation_iou(
             weights = grid_weights(masks.float(), (height, width))[None]
             scene = background_parts(features, weights[:, 0], parts)
             shown = pool(features, weights[:, 1:])
-            features, labels = encode(query)
             logits = F.interpolate(
-                panet_logits(features, scene, shown),
-                labels.shape,
+                panet_logits(asked, scene, shown),
+                truth.shape,
                 mode="bilinear",
                 align_corners=False,
             )
             found = logits[0].argmax(0).numpy() == 1
-            truth, known = labels == identity, labels != IGNORE
-            values.append((found & truth).sum() / max(1, ((found | truth) & known).sum()))
+            wanted, known = truth == identity, truth != IGNORE
+            values.append((found & wanted).sum() / max(1, ((found | wanted) & known).sum()))
         if values:
             result[name] = round(100 * float(np.mean(values)), 2)
     encoder.train()

@@ -215,3 +215,17 @@ def test_wrong_requests_are_one_line_and_exit_code_2(
         err = capfd.readouterr().err
         assert err.startswith("export: ") and err.count("\n") == 1 and word in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_grid_is_the_one_that_the_encoder_has(tmp_path: Path) -> None:
+    """Not the input divided by the stride: 68 pixels are 9 cells of 8."""
+    torch.manual_seed(3)
+    encoder = build_encoder("resnet18")
+    header = {
+        "method": {"name": "panet", "settings": {}},
+        "encoder": {"name": "resnet18", "settings": {}},
+    }
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {f"encoder.{k}": t for k, t in encoder.state_dict().items()}, header)
+    report = export_bundle(path, tmp_path / "odd.fsseg", ExportSettings("odd", (68, 68)))
+    assert Bundle.open(report.path).manifest.to_json()["features"]["grid"] == [9, 9]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,10 @@ def test_restricted_pictures_are_watched_unless_asked_for(
         (["--set", "data.sets=['none']"], "none"),
         (["--set", "trainer.seed=x"], r"trainer.seed: expected int, got 'x'"),
         (["--set", "encoder.weights=none.safetensors"], "--weights-root"),
+        (
+            ["--set", "encoder.name=vit_tiny_keys", "--set", "episodes.side=100"],
+            "episodes.side: expected a multiple of 16 for vit_tiny_keys, got 100",
+        ),
         (["--device", "tpu"], "device: expected auto, cpu or cuda"),
     ],
 )
@@ -113,6 +118,26 @@ def test_a_fold_that_leaves_nothing_is_refused(write_set: WriteSet) -> None:
     folder = write_set(row(1), row(2))
     with pytest.raises(ValueError, match=r"data\.sets: expected pictures to train on"):
         open_samples(DataSettings(("dots",), "pascal-5i", 0), folder.parent)
+
+
+def test_a_broken_picture_ends_the_run_or_is_left_out_and_counted(
+    write_set: WriteSet, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_set(*(row(n) for n in range(1, 5)), *(row(n, split="val") for n in (5, 6, 7)))
+    for broken in (2, 6):
+        picture = folder / "images" / f"{broken}.png"
+        picture.write_bytes(picture.read_bytes()[:40])
+    options = [str(settings), "--data-root", str(folder.parent), "--workers", "0", "--threads", "1"]
+    options += ["--set", "trainer.iterations=12", "--set", "trainer.save_every=12"]
+    assert main(["panet", *options, "--out", str(tmp_path / "strict")]) == 2
+    assert "images/2.png: cannot be read" in capsys.readouterr().err
+    out = tmp_path / "lenient"
+    more = ["--set", "data.skip_unreadable=true", "--out", str(out)]
+    assert main(["panet", *options, *more]) == 0
+    skipped = [json.loads(line)["file"] for line in (out / "skipped.jsonl").open()]
+    assert sorted(Path(name).name for name in skipped) == ["2.png", "6.png"]
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    assert last["pictures_skipped"] == 2 and last["watched"]["dots"] >= 0
 
 
 def test_training_starts_from_the_weights(tmp_path: Path) -> None:

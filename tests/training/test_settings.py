@@ -51,7 +51,7 @@ def test_settings_survive_json() -> None:
         ({"data": {"split": "pascal-5i", "fold": 4}}, "fold: expected 0 to 3, got 4"),
         ({"data": {"split": "voc", "fold": 1}}, "split: expected one of pascal-5i"),
         ({"panet": {"scale": 0}}, r"mine\.panet: scale must be positive"),
-        ({"episodes": {"side": 100}}, "side must be a multiple of 16"),
+        ({"episodes": {"side": 60}}, "side must be at least 64, got 60"),
         ({"schedule": {"milestones": [2.0]}}, "milestones: expected fractions"),
         ({"encoder": {"settings": 3}}, r"encoder\.settings: expected an object"),
     ],

@@ -22,6 +22,7 @@ from tests.data import REPOSITORY
 from tests.training.runs import SCENES, SGD, SMALL, changed, make_run
 from training.checkpoint import load_checkpoint
 from training.datasets import Dataset, Sample
+from training.encoders import encoder_record
 from training.settings import OptimizerSettings, RunSettings
 from training.torch_graph import trained_encoder
 from training.trainer import Trainer, TrainingError
@@ -117,7 +118,7 @@ def test_the_checkpoint_says_where_it_comes_from(
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, trainer.average.encoder.state_dict()[name])
     assert header["settings"] == json.loads(json.dumps(SMALL.to_json()))
-    assert header["encoder"] == {"name": "mobilenet_v2", "settings": {}}
+    assert header["encoder"] == encoder_record("mobilenet_v2")
     assert header["method"]["name"] == "panet"
     assert (header["iteration"], header["pictures"]) == (6, 8)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

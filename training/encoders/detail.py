@@ -7,29 +7,53 @@ raw keys stand.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.encoders.vit import ViTKeys, ViTSettings
+from training.encoders.base import Encoder
+from training.encoders.vit import ViT, ViTSettings
 
 
-class ViTDetail(nn.Module):
-    """``[B, 3, H, W]`` -> ``[B, channels, H / 8, W / 8]``; H and W are multiples of 16.
+@dataclass(frozen=True)
+class DetailSettings:
+    """Form of a ViT with a branch.
 
-    Args:
-        settings: shape of the ViT and its tapped blocks.
-        channels: feature channels of the output; the keys are projected to it.
-        width: channels of the convolutional branch.
+    vit: shape of the ViT, with 16-pixel patches, and its tapped blocks.
+    channels: feature channels of the output; the keys are projected to it.
+    width: channels of the convolutional branch.
     """
 
-    mean, std = ViTKeys.mean, ViTKeys.std
+    vit: ViTSettings = field(default_factory=ViTSettings)
+    channels: int = 256
+    width: int = 128
 
-    def __init__(
-        self, settings: ViTSettings | None = None, channels: int = 256, width: int = 128
-    ) -> None:
+    def __post_init__(self) -> None:
+        if self.vit.patch != 16:
+            raise ValueError(
+                f"vit.patch: expected 16, got {self.vit.patch}. The branch has stride 8, and the "
+                "keys are doubled to meet it."
+            )
+        if not 0 < self.channels <= self.vit.width * len(self.vit.blocks):
+            raise ValueError(
+                f"channels: expected 1 to {self.vit.width * len(self.vit.blocks)}, as many as the "
+                f"ViT has features, got {self.channels}."
+            )
+        if self.width < 4:
+            raise ValueError(f"width: expected 4 or more, got {self.width}.")
+
+
+class ViTDetail(Encoder):
+    """``[B, 3, H, W]`` -> ``[B, channels, H / 8, W / 8]``; H and W are multiples of 16."""
+
+    def __init__(self, settings: DetailSettings | None = None) -> None:
         super().__init__()
-        self.vit = ViTKeys(settings)
+        self.settings = settings or DetailSettings()
+        channels, width = self.settings.channels, self.settings.width
+        self.vit = ViT(self.settings.vit)
+        self.mean, self.std, self.multiple = self.vit.mean, self.vit.std, self.vit.multiple
         self.channels, self.stride = channels, self.vit.stride // 2
         self.project = nn.Conv2d(self.vit.channels, channels, 1)
         self.stem = nn.Sequential(
@@ -57,6 +81,11 @@ class ViTDetail(nn.Module):
         keys = self.project(self.vit(image))
         keys = F.interpolate(keys, scale_factor=2.0, mode="bilinear", align_corners=False)
         return keys + self.fuse(torch.cat([keys, self.stem(image)], dim=1))
+
+    def load_imagenet(self, state: dict[str, Tensor]) -> None:
+        """Load the weights of the ViT; the branch begins as it is."""
+        self.vit.name = self.name
+        self.vit.load_imagenet(state)
 
     @torch.no_grad()
     def start_from_keys(self, images: Tensor, whiten: float = 0.25, centre: float = 0.5) -> None:
