@@ -10,6 +10,9 @@ from typing import Any
 from benchmarks.timing import machine, write_json
 from fsseg_sdk import __version__
 from fsseg_sdk.doctor import packages
+from training.evaluation.results import table
+
+__all__ = ["bars", "command", "table", "where", "write_report"]
 
 QUIET = 0.5  # load up to which a machine counts as idle
 
@@ -48,19 +51,6 @@ def where() -> str:
         f"{facts['processor']}, {facts['cores']} cores, {facts['kernels']['simd']} kernels, "
         f"load {load:g}{busy}"
     )
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need, the first to the left; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            text.rjust(width) if column else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def bars(path: str, panels: Sequence[tuple[str, Mapping[str, Mapping[str, float]], str]]) -> None:
