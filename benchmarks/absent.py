@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.models import open_bundle
 from benchmarks.protocol import Protocol
 from benchmarks.report import table
-from training.evaluate import Outcome, auroc, calibration_error, evaluate, with_absent
+from training.evaluation import Outcome, auroc, calibration_error, evaluate, with_absent
 
 SOURCES: dict[Literal["own", "any"], str] = {
     "own": "absent from a picture of the same set",

@@ -3,7 +3,7 @@
     python -m benchmarks accuracy --data FOLDER... --weights FOLDER [--pictures N]
     python -m benchmarks accuracy --data-root ROOT --weights FOLDER --sections iou presence
 
-A folder of labelled pictures has images/, masks/, index.jsonl and meta.json (training/datasets.py).
+A folder of labelled pictures has images/, masks/, index.jsonl and meta.json (docs/data.md).
 Sets named voc2012 or coco, and those that the bundle's provenance names, count as seen in training:
 of them only pictures split "val" are asked, and they stay out of every average.
 """
@@ -25,7 +25,7 @@ from benchmarks.models import trained_on  # noqa: E402
 from benchmarks.protocol import Protocol  # noqa: E402
 from benchmarks.sets import HELD_OUT, open_sets  # noqa: E402
 from fsseg_sdk.errors import FssegError  # noqa: E402
-from training.evaluate import ProtocolSettings  # noqa: E402
+from training.evaluation import ProtocolSettings  # noqa: E402
 
 SECTIONS: dict[str, tuple[str, Callable[[Protocol], dict[str, Any]]]] = {
     "iou": ("Mean IoU in %, 1 shot", iou.measure_models),

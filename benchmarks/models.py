@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsseg_sdk import Segmenter
-from fsseg_sdk.backends import Graph, open_graph
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.segmenter import find_bundle
+from training.evaluation import predictor
 from training.remembering import RememberingGraph
 
 _VIT = ("vit_tiny_keys", "vit_tiny_patch16_224.safetensors", 448)
@@ -27,23 +28,8 @@ def open_bundle(
 
     changed: settings of the method that differ from the bundle's.
     """
-    bundle = Bundle.open(find_bundle(name))
-    manifest = bundle.manifest
-    spec = manifest.graphs["encoder"]
-    graph = open_graph(bundle.member(spec.file), spec, threads=threads)
-    method = {**manifest.method.settings, **(changed or {})}
-    return _segmenter(
-        graph if memory is None else RememberingGraph(graph, memory),
-        manifest.name,
-        {"name": manifest.method.name, "settings": method},
-        {
-            "size": list(manifest.input.size),
-            "geometry": manifest.input.geometry,
-            "mean": list(manifest.input.mean),
-            "std": list(manifest.input.std),
-        },
-        threads,
-    )
+    wrap = None if memory is None else partial(RememberingGraph, most_bytes=memory)
+    return predictor.open_bundle(name, threads, wrap, changed)
 
 
 def trained_on(name: str) -> tuple[str, ...]:
@@ -61,9 +47,8 @@ def open_raw(name: str, weights: Path, threads: int, memory: int) -> Segmenter:
     torch.set_num_threads(threads)
     encoder_name, file, side, parts = RAW[name]
     encoder = raw_encoder(encoder_name, weights / file)
-    graph = TorchGraph(encoder, (side, side))
-    return _segmenter(
-        RememberingGraph(graph, memory),
+    return predictor.segmenter_on(
+        {"encoder": RememberingGraph(TorchGraph(encoder, (side, side)), memory)},
         name,
         {"name": "panet", "settings": {"scale": 20.0, "background_parts": parts}},
         {
@@ -74,16 +59,3 @@ def open_raw(name: str, weights: Path, threads: int, memory: int) -> Segmenter:
         },
         threads,
     )
-
-
-def _segmenter(
-    graph: Graph, name: str, method: dict[str, Any], entry: dict[str, Any], threads: int
-) -> Segmenter:
-    channels, *grid = graph.outputs[0].shape[1:]
-    settings = {
-        "name": name,
-        "method": method,
-        "input": entry,
-        "features": {"channels": channels, "grid": grid},
-    }
-    return Segmenter(graphs={"encoder": graph}, settings=settings, threads=threads)

@@ -17,7 +17,7 @@ from PIL import Image
 from skimage.measure import label
 
 from training.datasets import IGNORE, Sample
-from training.evaluate import Episode
+from training.evaluation import Episode
 
 ACROSS = 4
 CELLS = ACROSS * ACROSS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.sets import LabelledSet
-from training.evaluate import Episode, ProtocolSettings
+from training.evaluation import Episode, ProtocolSettings
 
 
 @dataclass(frozen=True)

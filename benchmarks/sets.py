@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets import Dataset, Sample
-from training.evaluate import Episode, ProtocolSettings, list_episodes
+from training.evaluation import Episode, ProtocolSettings, list_episodes
 
 HELD_OUT = ("clothing_ccp", "carrot_weed", "magnetic_tile", "camvid")
 SEEN = ("voc2012", "coco")

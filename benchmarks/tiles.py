@@ -14,7 +14,7 @@ from benchmarks.protocol import Protocol
 from benchmarks.report import table
 from fsseg_sdk import Segmenter
 from fsseg_sdk.tiling import Tile, plan_tiles
-from training.evaluate import Episode, Outcome, evaluate, paired_interval
+from training.evaluation import Episode, Outcome, evaluate, paired_interval
 
 TILES: dict[str, Tile] = {"tile=None": None, 'tile="auto"': "auto", "tile=True": True}
 ALONE = "pictures alone"

@@ -1,251 +1,247 @@
-"""Measure bundles through the SDK: 1-shot episodes, mean-IoU, presence, paired intervals.
+"""Mean-IoU by a named protocol: of a bundle through the SDK, or of a checkpoint in torch.
 
-The same code path that users run (`Segmenter.prepare`, `Task.segment`) at native resolution, except
-that a `remembering.RememberingGraph` may keep a picture's features after the first pass, since an
-episode list meets each picture many times.
+    python -m training.evaluate rn50-fold{fold}.fsseg --data voc2012 --protocol panet-417 \\
+        --folds 1-3 --shots 1,5 --annotation dense,scribble --json out.json
+    python -m training.evaluate --torch runs/rn50-fold{fold}/checkpoint.safetensors --bfloat16 ...
+    python -m training.evaluate --raw resnet50 --weights resnet50.safetensors ...
+
+``{fold}`` in a path stands for the fold: each fold needs a model that has not seen its classes.
+A long evaluation writes each fold to FILE.part and goes on from there when it is started again.
 """
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from time import perf_counter
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fsseg_sdk import Segmenter
-from fsseg_sdk.tiling import Tile
-from training.datasets import IGNORE, Sample
-
-
-@dataclass(frozen=True)
-class ProtocolSettings:
-    """``pictures`` queries per set, up to ``classes`` of each, a random support for each of those.
-
-    Classes that cover less than ``least_fraction`` of a picture are neither asked for nor shown.
-    """
-
-    pictures: int = 100
-    classes: int = 3
-    least_fraction: float = 0.001
-    seed: int = 0
+from fsseg_sdk.errors import FssegError
+from training.annotations import KINDS
+from training.datasets import Dataset, open_dataset
+from training.evaluation import results
+from training.evaluation.engine import measure
+from training.evaluation.episodes import draw, numbers
+from training.evaluation.lists import FewShot, facts_of, file_name, folder_of, load, write
+from training.evaluation.pictures import marked_as
+from training.evaluation.pool import Pool
+from training.evaluation.predictor import Predictor, of_bundle
+from training.evaluation.protocols import PROTOCOLS, Protocol, fold_for, protocol_of
+from training.evaluation.provenance import unfit
+from training.evaluation.rows import list_facts, list_name, mean_rows, rows_of
 
 
-@dataclass(frozen=True)
-class Episode:
-    """Where does ``query`` show class ``identity``, as ``support`` does? ``absent``: nowhere."""
-
-    dataset: str
-    identity: int
-    support: Sample
-    query: Sample
-    absent: bool = False
-
-
-def list_episodes(
-    samples: Sequence[Sample], settings: ProtocolSettings | None = None
-) -> list[Episode]:
-    """Episodes of one data set in which the class is in the query; the same for the same seed."""
-    settings = settings or ProtocolSettings()
-    generator = random.Random(settings.seed)
-    members: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        for identity, fraction in sample.classes.items():
-            if fraction >= settings.least_fraction:
-                members[identity].append(sample)
-    queries = sorted(samples, key=lambda sample: sample.key)
-    generator.shuffle(queries)
-    episodes: list[Episode] = []
-    for query in queries[: settings.pictures]:
-        shown = [
-            i
-            for i, f in sorted(query.classes.items())
-            if f >= settings.least_fraction and len(members[i]) > 1
-        ]
-        for identity in generator.sample(shown, min(settings.classes, len(shown))):
-            support = generator.choice([s for s in members[identity] if s is not query])
-            episodes.append(Episode(query.dataset, identity, support, query))
-    return episodes
+def kinds(text: str) -> list[str]:
+    """``"dense,scribble"``; for argparse."""
+    found = list(dict.fromkeys(text.split(",")))
+    for kind in found:
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {', '.join(KINDS)}, got {kind!r}"
+            )
+    return found
 
 
-def with_absent(
-    episodes: Sequence[Episode],
-    samples: Sequence[Sample],
-    seed: int = 0,
-    source: Literal["own", "any"] = "own",
-) -> list[Episode]:
-    """Each episode, and the same support asked for in a picture that does not show the class.
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("bundle", nargs="?", help="a path, or a shipped bundle's name")
+    add("--torch", metavar="CHECKPOINT", help="a checkpoint, through torch")
+    add("--raw", metavar="ENCODER", help="an encoder with the ImageNet weights of --weights")
+    add("--weights", type=Path, metavar="FILE")
+    add("--name", help="of the model, in tables; default: what the file says")
+    add("--data", type=Path, required=True, help="folder of a labelled set")
+    add("--protocol", choices=list(PROTOCOLS), default="panet-417")
+    add("--folds", type=numbers, default=numbers("0-3"))
+    add("--shots", type=numbers, default=[1, 5], help="1 to 15")
+    add("--ways", type=numbers, default=[1], help="classes of an episode, 1 to 5")
+    add("--annotation", type=kinds, default=["dense"], help=", ".join(KINDS))
+    add("--runs", type=int, default=5, help="lists, of seeds 0 to RUNS - 1")
+    add("--episodes", type=int, default=1000, help="the first so many of each list")
+    add("--fewest", type=int, help="pictures that a class needs to be asked for")
+    add("--lists", type=Path, metavar="FOLDER", help="of the lists; missing ones are drawn there")
+    add("--bfloat16", action="store_true", help="--torch and --raw: the encoder under autocast")
+    add("--cache-gb", type=float, default=2.0, help="features to keep, in float16; 0 keeps none")
+    add("--threads", type=int, help="default: all cores")
+    add("--json", type=Path, metavar="FILE")
+    return parser
 
-    Args:
-        samples: where those pictures come from.
-        source: ``"own"`` takes a picture of the episode's own set whose labels lack the class;
-            where all of them show it, one of another set. ``"any"`` draws one of the sets of
-            ``samples``, each alike, then one of its pictures: easier, since that often shows
-            another kind of scene. The labels of another set do not know the class: that its
-            pictures lack it is an assumption.
-    """
-    generator = random.Random(seed)
-    by_set: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_set[sample.dataset].append(sample)
-    result = []
-    for episode in episodes:
-        own = [s for s in by_set[episode.dataset] if episode.identity not in s.classes]
-        others = [n for n, members in by_set.items() if members and n != episode.dataset]
-        sets = [*([episode.dataset] if own else []), *others]
-        if not sets:
-            continue
-        name = generator.choice(sets) if source == "any" or not own else episode.dataset
-        query = generator.choice(own if name == episode.dataset else by_set[name])
-        result.append(episode)
-        result.append(
-            Episode(episode.dataset, episode.identity, episode.support, query, absent=True)
-        )
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if sum(v is not None for v in (options.bundle, options.torch, options.raw)) != 1:
+        parser.error("name one model: BUNDLE, --torch CHECKPOINT, or --raw ENCODER")
+    if (options.raw is None) != (options.weights is None):
+        parser.error("--raw and --weights belong together")
+    if options.bundle is not None and options.bfloat16:
+        parser.error("--bfloat16 is for --torch and --raw; a bundle has its own precision")
+    if min(options.runs, options.episodes) < 1 or options.cache_gb < 0:
+        parser.error("--runs and --episodes take 1 or more, --cache-gb 0 or more")
+    try:
+        run(options)
+    except (FileNotFoundError, ValueError, FssegError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate, write and print; the result as written."""
+    data, protocol = open_dataset(options.data), protocol_of(options.protocol)
+    options.annotation = marked_as(options.annotation, data.samples[:1])
+    asked = {
+        "protocol": protocol.name,
+        "data": data.name,
+        "pictures": len(data.samples),
+        "model": options.bundle or options.torch or f"{options.raw} {options.weights.name}",
+        **{k: getattr(options, k) for k in ("shots", "ways", "annotation", "runs", "episodes")},
+        "fewest": options.fewest,
+        "bfloat16": options.bfloat16,
+    }
+    partial = results.Partial(options.json, asked)
+    caveat = results.caveat(fold_for(data, protocol, options.folds[0]).split, len(data.samples))
+    for line in (*protocol.lines(), f"native: {data.name}'s pictures as they are on disk.", caveat):
+        print(fill(line, 100))
+    for fold in options.folds:
+        if fold in partial.folds:
+            print(f"fold {fold}: done before")
+        else:
+            partial.add(_fold(options, data, protocol, fold))
+    parts = [partial.folds[fold] for fold in options.folds]
+    rows = [row for part in parts for row in part["rows"]]
+    if not rows:
+        raise ValueError("nothing was measured: no fold has enough pictures for what was asked")
+    lists = {name: each for part in parts for name, each in part["lists"].items()}
+    result = {
+        "protocol": protocol.name,
+        "data": {"name": data.name, "pictures": len(data.samples), "caveat": caveat},
+        "model": {
+            "name": options.name or _name(parts),
+            **{k: v for k, v in parts[-1]["model"].items() if k != "name"},
+        },
+        "models": {str(part["fold"]): part["model"] for part in parts},
+        "seconds": {str(part["fold"]): part.get("seconds") for part in parts},
+        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        "rows": rows,
+        "means": mean_rows(rows, lists),
+        "lists": lists,
+    }
+    if options.json is not None:
+        results.write_result(options.json, result)
+        partial.remove()
+    report(result)
     return result
 
 
-@dataclass
-class Outcome:
-    """What one bundle gave on a list of episodes; one entry per episode."""
-
-    episodes: list[Episode]
-    intersections: NDArray[np.int64]
-    unions: NDArray[np.int64]
-    presence: NDArray[np.float64]
-    described: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-
-    def mean_iou(self, counts: NDArray[np.float64] | None = None) -> float:
-        """Percent: per class summed intersection over summed union; mean over classes, then sets.
-
-        Args:
-            counts: ``[episodes]`` how often each counts (for the bootstrap); once if None.
-        """
-        counts = np.ones(len(self.episodes)) if counts is None else counts
-        sums: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for index, episode in enumerate(self.episodes):
-            entry = sums[episode.dataset, episode.identity]
-            entry[0] += counts[index] * self.intersections[index]
-            entry[1] += counts[index] * self.unions[index]
-        per_set: dict[str, list[float]] = defaultdict(list)
-        for (dataset, _), (intersection, union) in sums.items():
-            if union > 0:
-                per_set[dataset].append(intersection / union)
-        return 100 * float(np.mean([np.mean(v) for v in per_set.values()]))
-
-    def of(self, *datasets: str) -> Outcome:
-        """The part of these data sets."""
-        return self.where([episode.dataset in datasets for episode in self.episodes])
-
-    def where(self, chosen: Sequence[bool]) -> Outcome:
-        """The episodes for which ``chosen`` is true."""
-        rows = np.asarray(chosen, np.bool_)
-        return Outcome(
-            [e for e, keep in zip(self.episodes, chosen, strict=True) if keep],
-            self.intersections[rows],
-            self.unions[rows],
-            self.presence[rows],
-            self.described[rows] if len(self.described) else self.described,
-        )
+def _name(parts: Sequence[Mapping[str, Any]]) -> str:
+    """What the models of all folds are called, without the number of one."""
+    last = parts[-1]
+    name = str(last["model"]["name"])
+    return name.replace(f"-fold{last['fold']}", "") if len(parts) > 1 else name
 
 
-def paired_interval(
-    first: Outcome, second: Outcome, repeats: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean-IoU of ``first`` less that of ``second``, and its 95 % interval.
-
-    Bootstrap over query pictures within each set, the same pictures for both.
-    """
-    if first.episodes != second.episodes:
-        raise ValueError(
-            "first, second: expected outcomes of the same episodes, got different lists"
-        )
-    pictures: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, episode in enumerate(first.episodes):
-        pictures[episode.dataset][episode.query.key].append(index)
-    generator = np.random.default_rng(seed)
-    differences = []
-    for _ in range(repeats):
-        counts = np.zeros(len(first.episodes))
-        for groups in pictures.values():
-            rows = list(groups.values())
-            for chosen in generator.integers(len(rows), size=len(rows)):
-                counts[rows[chosen]] += 1
-        differences.append(first.mean_iou(counts) - second.mean_iou(counts))
-    low, high = np.percentile(differences, [2.5, 97.5])
-    return first.mean_iou() - second.mean_iou(), float(low), float(high)
-
-
-def progress(items: Sequence[Episode], label: str) -> Iterator[Episode]:
-    from tqdm import tqdm
-
-    yield from tqdm(items, desc=label, mininterval=2, disable=None)
-
-
-Annotate = Callable[[NDArray[np.uint8], Episode], object]
-"""From a mask [H, W] of 0, 1 and 255 (ignore) to an annotation that `Segmenter.prepare` takes."""
-
-
-def evaluate(
-    segmenter: Segmenter,
-    episodes: Sequence[Episode],
-    label: str = "",
-    *,
-    annotate: Annotate | None = None,
-    tile: Tile = None,
-) -> Outcome:
-    """Run every episode through the SDK at the query's native size; ignored pixels don't count.
-
-    Args:
-        label: of the progress bar.
-        annotate: makes what the support is labelled with, instead of its mask; called once for
-            each support and class.
-        tile: as in `Task.segment`.
-    """
-    intersections, unions, presence, described = [], [], [], []
-    tasks: dict[tuple[str, int], Any] = {}
-    for episode in progress(list(episodes), label):
-        key = (episode.support.key, episode.identity)
-        if key not in tasks:
-            pixels, labels = episode.support.read()
-            mask = np.where(labels == IGNORE, IGNORE, labels == episode.identity).astype(np.uint8)
-            marked = mask if annotate is None else annotate(mask, episode)
-            tasks[key] = segmenter.prepare({"class": (pixels, marked)})
-        pixels, labels = episode.query.read()
-        result = tasks[key].segment(pixels, tile=tile)
-        found, known = result.raw_labels == 1, labels != IGNORE
-        truth = (labels == episode.identity) & known & (not episode.absent)
-        intersections.append(int((found & truth).sum()))
-        unions.append(int(((found | truth) & known).sum()))
-        presence.append(result.present["class"])
-        described.append(tasks[key].describe(result)[0])
-    return Outcome(
-        list(episodes),
-        np.array(intersections),
-        np.array(unions),
-        np.array(presence),
-        np.array(described),
-    )
-
-
-def auroc(scores: NDArray[np.float64], present: NDArray[np.bool_]) -> float:
-    """Chance that a picture with the class scores above one without (ties count half)."""
-    above = scores[present][:, None] - scores[~present][None]
-    return float((above > 0).mean() + 0.5 * (above == 0).mean())
-
-
-def calibration_error(
-    scores: NDArray[np.float64], present: NDArray[np.bool_], bins: int = 10
-) -> float:
-    """Expected calibration error: |share present - mean score| over equal bins, by count."""
-    index = np.minimum((scores * bins).astype(int), bins - 1)
-    error = 0.0
-    for number in range(bins):
-        rows = index == number
-        if rows.any():
-            error += float(rows.mean()) * abs(
-                float(present[rows].mean()) - float(scores[rows].mean())
+def _fold(
+    options: argparse.Namespace, data: Dataset, protocol: Protocol, fold: int
+) -> dict[str, Any]:
+    """One fold's part of the result."""
+    began = perf_counter()
+    pool = Pool.of(data, protocol, fold, options.fewest)
+    lists, notes = _lists(options, pool)
+    notes += pool.lines(data.class_names)
+    part: dict[str, Any] = {"fold": fold, "notes": notes, "rows": [], "lists": {}, "model": {}}
+    predictor = _predictor(options, protocol, fold)
+    part["model"] = predictor.facts
+    if not lists:
+        return part
+    if reason := unfit(predictor.facts, data.name, pool.fold.split, fold):
+        if (predictor.facts.get("trained") or {}).get("fold") is not None:
+            raise ValueError(
+                f"fold {fold}: {reason}. Give a model for each fold, with {{fold}} in the path."
             )
-    return error
+        notes.append(f"fold {fold}: {reason}: these are no figures on new classes.")
+    print(f"fold {fold}: {predictor.facts['name']}, input {predictor.facts['input']}")
+    counts = measure(
+        predictor,
+        pool,
+        {kind: [e for each in runs for e in each] for kind, runs in lists.items()},
+        options.annotation,
+    )
+    part["lists"] = {list_name(fold, *kind): list_facts(runs) for kind, runs in lists.items()}
+    part["rows"] = rows_of(fold, counts, part["lists"], data.class_names)
+    part["seconds"] = perf_counter() - began
+    print(
+        f"fold {fold}: {part['seconds']:.0f} s, {counts.encoded} pictures encoded, "
+        f"{counts.ms_per_query:.0f} ms a query"
+    )
+    return part
+
+
+def _lists(
+    options: argparse.Namespace, pool: Pool
+) -> tuple[dict[tuple[int, int], list[list[FewShot]]], list[str]]:
+    """(shots, ways) -> the episodes of each run; and a sentence for each that cannot be had."""
+    folder = options.lists or folder_of(pool.data)
+    lists: dict[tuple[int, int], list[list[FewShot]]] = {}
+    notes = []
+    for ways in options.ways:
+        for shots in options.shots:
+            runs = []
+            for seed in range(options.runs):
+                path = folder / file_name(pool.protocol, pool.fold.number, shots, ways, seed)
+                if not path.is_file():
+                    try:
+                        drawn = draw(pool, shots, ways, seed)
+                    except ValueError as error:
+                        notes.append(str(error))
+                        break
+                    write(path, drawn, facts_of(pool, shots, ways, seed, len(drawn)))
+                    print(f"drawn: {path.name}")
+                episodes = load(path, pool, shots, ways)
+                if len(episodes) < options.episodes:
+                    raise ValueError(
+                        f"{path}: expected {options.episodes} episodes, got {len(episodes)}. Ask "
+                        "for fewer with --episodes, or draw a longer list."
+                    )
+                runs.append(episodes[: options.episodes])
+            if len(runs) == options.runs:
+                lists[shots, ways] = runs
+    return lists, notes
+
+
+def _predictor(options: argparse.Namespace, protocol: Protocol, fold: int) -> Predictor:
+    most_bytes = round(options.cache_gb * 2**30)
+    if options.bundle is not None:
+        path = options.bundle.replace("{fold}", str(fold))
+        return of_bundle(path, options.threads, most_bytes)
+    import torch
+
+    from training.evaluation.models import of_checkpoint, of_weights
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    how = {"bfloat16": options.bfloat16, "most_bytes": most_bytes}
+    if options.torch is not None:
+        return of_checkpoint(options.torch.replace("{fold}", str(fold)), protocol, **how)
+    return of_weights(options.raw, options.weights, protocol, **how)
+
+
+def report(result: Mapping[str, Any]) -> None:
+    """The table and what belongs under it."""
+    name = result["model"]["name"]
+    print(f"\nMean-IoU in %, {result['protocol']} on {result['data']['name']}: {name}")
+    print(results.table(results.summary(result["rows"], result["means"])))
+    print("std: between runs; interval: of the last mean, bootstrap over query pictures.")
+    for line in (*result["notes"], result["data"]["caveat"]):
+        print(fill(line, 100))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,7 @@ from fsseg_sdk import Segmenter
 from fsseg_sdk.methods.presence import DESCRIPTORS
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Sample
-from training.evaluate import (
+from training.evaluation import (
     Episode,
     ProtocolSettings,
     auroc,
@@ -133,7 +133,7 @@ def calibrate(
         },
         "features": {
             "channels": encoder.channels,
-            "grid": [side // encoder.stride, side // encoder.stride],
+            "grid": list(graph.outputs[0].shape[2:]),
         },
     }
     episodes = calibration_episodes(samples)

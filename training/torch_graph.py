@@ -36,7 +36,8 @@ class TorchGraph:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, self.precision == "bf16"):
+        half = torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), half:
             features = self.encoder(image)
         return {"features": features.float().numpy()}
 
@@ -49,7 +50,7 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
     """
     tensors, header = load_checkpoint(checkpoint)
     name, settings = encoder_of(header)
-    encoder = build_encoder(name, settings) if settings else build_encoder(name)
+    encoder = build_encoder(name, settings)
     own = "encoder."
     if any(key.startswith(own) for key in tensors):
         tensors = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}

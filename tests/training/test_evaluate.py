@@ -11,12 +11,10 @@ from PIL import Image
 
 from tests.opened import tiny_segmenter
 from training.datasets import Dataset, Sample
-from training.evaluate import (
+from training.evaluation import (
     Episode,
     Outcome,
     ProtocolSettings,
-    auroc,
-    calibration_error,
     evaluate,
     list_episodes,
     paired_interval,
@@ -125,21 +123,6 @@ def test_the_interval_holds_a_difference_of_all_pictures() -> None:
 def test_other_episodes_are_not_compared() -> None:
     with pytest.raises(ValueError, match="same episodes"):
         paired_interval(outcome(("a", 1, "p", 1, 2)), outcome(("a", 1, "q", 1, 2)))
-
-
-def test_auroc_by_hand() -> None:
-    present = np.array([True, True, False, False])
-    assert auroc(np.array([0.9, 0.4, 0.4, 0.1]), present) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
-    assert auroc(np.array([0.9, 0.8, 0.2, 0.1]), present) == 1
-    assert auroc(np.array([0.1, 0.2, 0.8, 0.9]), present) == 0
-
-
-def test_calibration_error_by_hand() -> None:
-    """Two in the bin from 0.2, two in the last (which holds a score of 1), one present in each."""
-    scores = np.array([0.22, 0.28, 0.9, 1.0])
-    present = np.array([True, False, True, False])
-    expected = 0.5 * abs(0.5 - 0.25) + 0.5 * abs(0.5 - 0.95)
-    assert calibration_error(scores, present) == pytest.approx(expected)
 
 
 def test_evaluation_runs_what_users_run(samples: tuple[Sample, ...]) -> None:

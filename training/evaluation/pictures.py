@@ -1,0 +1,48 @@
+"""The pictures that are measured on, and what is marked in their supports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.annotations import make, name_of, seed_of
+from training.datasets import IGNORE, Sample
+from training.evaluation.protocols import Protocol
+
+
+def way_labels(
+    labels: NDArray[np.uint8], identities: tuple[int, ...], ignore: str
+) -> NDArray[np.uint8]:
+    """``[H, W]`` 1..N for the classes asked for, 0 elsewhere; 255 stays, or is "background"."""
+    table = np.zeros(1 << (8 * labels.dtype.itemsize), np.uint8)
+    if ignore == "leave out":
+        table[IGNORE] = IGNORE
+    table[list(identities)] = np.arange(1, len(identities) + 1)
+    return table[labels]
+
+
+def mark(
+    kind: str, sample: Sample, labels: NDArray[np.uint8], identity: int, protocol: Protocol
+) -> object:
+    """What the support is labelled with, for `Segmenter.prepare`; the same for the same picture
+    and class. kind: one of `training.annotations.KINDS`."""
+    mask = way_labels(labels, (identity,), protocol.support_ignore)
+    objects = sample.instances(identity) if kind in ("box-largest", "box-random") else None
+    return make(kind, mask, seed_of(sample.key, identity), objects)
+
+
+def marked_as(kinds: Sequence[str], samples: Iterable[Sample]) -> list[str]:
+    """The kinds, boxes of components being called that where the set has no instances."""
+    told_apart = any(s.instances(next(iter(s.classes))) is not None for s in samples if s.classes)
+    return list(dict.fromkeys(name_of(kind, told_apart) for kind in kinds))
+
+
+def resized(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Labels at ``size`` (H, W), by nearest neighbour."""
+    if labels.shape == size:
+        return labels
+    import cv2
+
+    return np.asarray(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST))

@@ -1,0 +1,177 @@
+"""What is evaluated, behind one small protocol; and bundles, through the SDK that users run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsseg_sdk import Segmenter, ops
+from fsseg_sdk.backends import Graph, open_graph
+from fsseg_sdk.bundle import Bundle
+from fsseg_sdk.methods import State, combine
+from fsseg_sdk.segmenter import find_bundle
+from fsseg_sdk.task import Task
+from training.evaluation.provenance import trained
+from training.remembering import RememberingGraph
+
+
+class Predictor(Protocol):
+    """Supports become rows, one each; a query is matched with rows alone."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is written beside the figures: name, digest, method, encoder, ..."""
+
+    @property
+    def times(self) -> Sequence[float]:
+        """Seconds of each picture that the encoder has really run on."""
+
+    def summarise(self, pixels: NDArray[np.uint8], marks: Sequence[object]) -> list[Any]:
+        """A row for each annotation (mask, `Box`, `Scribble`) of one picture [H, W, 3]."""
+
+    def segment(
+        self,
+        pixels: NDArray[np.uint8],
+        ways: Sequence[Sequence[Any]],
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[NDArray[np.uint8]]:
+        """Labels 0..N at each of ``sizes`` (H, W). ways: the rows of each class's shots."""
+
+
+class SdkPredictor:
+    """`Segmenter.prepare` for supports and `Task.segment` for queries, as users call them.
+
+    Args:
+        graph: the segmenter's encoder.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, graph: RememberingGraph, facts: Mapping[str, Any]
+    ) -> None:
+        self.segmenter, self.graph = segmenter, graph
+        self.facts: dict[str, Any] = {
+            **facts,
+            "method": segmenter.method,
+            "precision": segmenter.precision,
+        }
+
+    @property
+    def times(self) -> Sequence[float]:
+        return self.graph.times
+
+    def summarise(self, pixels: NDArray[np.uint8], marks: Sequence[object]) -> list[Any]:
+        return [self.segmenter.prepare({"class": (pixels, mark)}) for mark in marks]
+
+    def segment(
+        self,
+        pixels: NDArray[np.uint8],
+        ways: Sequence[Sequence[Any]],
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[NDArray[np.uint8]]:
+        result = _joined(ways).segment(pixels)
+        grid = (result.logits.shape[1], result.logits.shape[2])
+        extent = result.geometry.extent(grid)
+        return [
+            result.raw_labels
+            if size == result.size
+            else ops.upsample_argmax(result.logits[None], size, extent, threads=1)[0]
+            for size in sizes
+        ]
+
+
+def of_bundle(path: str, threads: int | None = None, most_bytes: int = 0) -> SdkPredictor:
+    """A bundle; ``most_bytes`` of features are kept, in float16."""
+    kept: list[RememberingGraph] = []
+
+    def remembering(graph: Graph) -> Graph:
+        kept.append(RememberingGraph(graph, most_bytes, half=most_bytes > 0))
+        return kept[0]
+
+    segmenter = open_bundle(path, threads, remembering)
+    manifest = Bundle.open(find_bundle(path)).manifest
+    height, width = segmenter.input_size
+    facts = {
+        "kind": "bundle",
+        "name": segmenter.bundle,
+        "digest": digest_of(find_bundle(path)),
+        "settings": {k: v for k, v in manifest.method.settings.items() if k != "presence"},
+        "encoder": manifest.provenance.get("encoder"),
+        "trained": trained(manifest.provenance),
+        "input": f"the bundle's own {height} x {width}, {manifest.input.geometry}",
+    }
+    return SdkPredictor(segmenter, kept[0], facts)
+
+
+def _joined(ways: Sequence[Sequence[Task]]) -> Task:
+    """The task of these shots, as if they had been prepared together."""
+    states = [
+        State(np.full(len(task.state), way, np.int64), task.state.arrays)
+        for way, tasks in enumerate(ways)
+        for task in tasks
+    ]
+    names = [f"class {way}" for way in range(1, len(ways) + 1)]
+    return Task.fit(ways[0][0].core, names, combine(states))
+
+
+def open_bundle(
+    name: str,
+    threads: int | None,
+    wrap: Callable[[Graph], Graph] | None = None,
+    changed: Mapping[str, Any] | None = None,
+) -> Segmenter:
+    """A bundle whose encoder may be wrapped, in a `RememberingGraph` for example.
+
+    Args:
+        changed: settings of the method that differ from the bundle's.
+    """
+    bundle = Bundle.open(find_bundle(name))
+    manifest = bundle.manifest
+    graphs: dict[str, Graph] = {
+        graph: open_graph(bundle.member(spec.file), spec, threads=threads)
+        for graph, spec in manifest.graphs.items()
+    }
+    if wrap is not None:
+        graphs["encoder"] = wrap(graphs["encoder"])
+    entry = {
+        "size": list(manifest.input.size),
+        "geometry": manifest.input.geometry,
+        "mean": list(manifest.input.mean),
+        "std": list(manifest.input.std),
+    }
+    method = {
+        "name": manifest.method.name,
+        "settings": {**manifest.method.settings, **(changed or {})},
+    }
+    return segmenter_on(graphs, manifest.name, method, entry, threads)
+
+
+def segmenter_on(
+    graphs: Mapping[str, Graph],
+    name: str,
+    method: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    threads: int | None,
+) -> Segmenter:
+    """A segmenter on these graphs; the shape of the features is the encoder's own."""
+    channels, *grid = graphs["encoder"].outputs[0].shape[1:]
+    settings = {
+        "name": name,
+        "method": method,
+        "input": entry,
+        "features": {"channels": channels, "grid": grid},
+    }
+    return Segmenter(graphs=graphs, settings=settings, threads=threads)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
