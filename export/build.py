@@ -87,8 +87,8 @@ def export_bundle(
     encoder, header = trained_encoder(checkpoint)
     if any(side % encoder.multiple for side in settings.input_size):
         raise ValueError(
-            f"input_size: expected multiples of {encoder.multiple} for {header['encoder']['name']}, "
-            f"got {settings.input_size}"
+            f"input_size: expected multiples of {encoder.multiple} for the encoder "
+            f"{header['encoder']['name']}, got {settings.input_size}"
         )
     manifest = _manifest(encoder, header, settings)
     if settings.storage == "float16":

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
 from fsseg_sdk.backends import TensorInfo
 from training.checkpoint import load_checkpoint
-from training.encoders import build_encoder, load_backbone
+from training.encoders import build_encoder, load_backbone, read_weights
 
 
 class TorchGraph:
@@ -49,11 +48,10 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
         ValueError: the file is not a checkpoint, or its tensors are not those of its encoder.
     """
     tensors, header = load_checkpoint(checkpoint)
-    name, settings = encoder_of(header)
-    encoder = build_encoder(name, settings)
+    name = header["encoder"]["name"]
+    encoder = build_encoder(name, header["encoder"]["settings"])
     own = "encoder."
-    if any(key.startswith(own) for key in tensors):
-        tensors = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
+    tensors = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
     expected = {key: tensor.shape for key, tensor in encoder.state_dict().items()}
     got = {key: tensor.shape for key, tensor in tensors.items()}
     if other := sorted(expected.items() ^ got.items()):
@@ -65,17 +63,8 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
     return encoder.eval(), header
 
 
-def encoder_of(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the encoder that a checkpoint's header names, in the first form of the
-    header (a plain name among the settings) or the present one."""
-    entry = header.get("encoder") or header["settings"]["encoder"]
-    if isinstance(entry, str):
-        return entry, {}
-    return entry["name"], dict(entry.get("settings") or {})
-
-
 def raw_encoder(name: str, weights: Path | str) -> Any:
     """An encoder as ImageNet training left it."""
     encoder = build_encoder(name)
-    load_backbone(encoder, load_file(str(weights)))
+    load_backbone(encoder, read_weights(Path(weights)))
     return encoder.eval()

@@ -22,7 +22,7 @@ from training import evaluate as command
 from training.annotations import make, seed_of
 from training.checkpoint import save_checkpoint
 from training.datasets import Dataset
-from training.evaluation import compare, engine, provenance, results
+from training.evaluation import engine, provenance, results
 from training.evaluation.episodes import draw
 from training.evaluation.lists import FewShot
 from training.evaluation.models import of_weights
@@ -329,25 +329,6 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
     assert set(results.Partial(tmp_path / "out.json", asked).folds) == {1, 2}
 
 
-def test_two_results_are_compared(
-    parts: Dataset, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, more in (("one", []), ("other", ["--episodes", "5"])):
-        (tmp_path / name).mkdir()
-        asked = arguments(parts, tmp_path / name, "--shots", "1", *more)
-        assert command.main([str(bundle), *asked]) == 0
-    one, other = (str(tmp_path / name / "out.json") for name in ("one", "other"))
-    capsys.readouterr()
-    assert compare.main([one, one]) == 0
-    printed = capsys.readouterr().out
-    assert "+0.0" in printed and "not resolved" in printed
-    assert compare.main([one, other]) == 2
-    assert "same episodes" in capsys.readouterr().err
-    found = compare.differences(*[results.read_result(Path(one))] * 2, repeats=20)
-    assert [row["resolved"] for row in found] == [False, False]
-    assert compare.main([one, str(bundle)]) == 2
-
-
 def test_the_mean_over_folds() -> None:
     """Folds count alike, however many pictures they have."""
     lists, rows = {}, []
@@ -410,8 +391,9 @@ def test_a_checkpoint_of_another_fold_is_refused(
     assert command.main(["--torch", str(path), *asked]) == 2
     assert "fold 0 of pascal-5i" in capsys.readouterr().err
     (tmp_path / "out.json.part").unlink()
-    first = {"settings": {"encoder": "mobilenet_v2", "seed": 3}, "method": header["method"]}
-    save_checkpoint(tmp_path / "run0" / "c.safetensors", tensors, first)
+    header["settings"]["data"] = {"split": None, "fold": None}
+    whole = {f"encoder.{k}": t for k, t in tensors.items()}
+    save_checkpoint(tmp_path / "run0" / "c.safetensors", whole, header)
     named = ["--torch", str(tmp_path / "run{fold}" / "c.safetensors"), "--bfloat16"]
     assert command.main([*named, *asked]) == 0
     model = results.read_result(tmp_path / "out.json")["model"]

@@ -8,7 +8,7 @@ from training.evaluation.predictor import digest_of
 from training.evaluation.protocols import Protocol
 from training.evaluation.provenance import trained
 from training.evaluation.torch_predictor import TorchPredictor
-from training.torch_graph import encoder_of, raw_encoder, trained_encoder
+from training.torch_graph import raw_encoder, trained_encoder
 
 
 def of_checkpoint(
@@ -30,7 +30,7 @@ def of_checkpoint(
         "kind": "torch",
         "name": Path(path).parent.name or Path(path).stem,
         "digest": digest_of(Path(path)),
-        "encoder": encoder_of(header)[0],
+        "encoder": header["encoder"]["name"],
         "trained": trained(header),
     }
     return TorchPredictor(
