@@ -14,6 +14,7 @@ from torch import nn
 from fsseg_sdk.backends import TensorInfo
 from training.checkpoint import load_checkpoint
 from training.encoders import build_encoder, load_backbone, read_weights
+from training.encoders.weights import Differences
 
 
 class TorchGraph:
@@ -52,12 +53,20 @@ def trained_encoder(checkpoint: Path | str) -> tuple[Any, dict[str, Any]]:
     encoder = build_encoder(name, header["encoder"]["settings"])
     own = "encoder."
     tensors = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
-    expected = {key: tensor.shape for key, tensor in encoder.state_dict().items()}
-    got = {key: tensor.shape for key, tensor in tensors.items()}
-    if other := sorted(expected.items() ^ got.items()):
+    expected = encoder.state_dict()
+    differences = Differences(
+        missing=tuple(key for key in expected if key not in tensors),
+        shapes=tuple(
+            (key, list(expected[key].shape), list(tensor.shape))
+            for key, tensor in tensors.items()
+            if key in expected and expected[key].shape != tensor.shape
+        ),
+        foreign=tuple(key for key in tensors if key not in expected),
+    )
+    if differences:
         raise ValueError(
-            f"{checkpoint}: expected the tensors of {name}, got others, among them "
-            f"{other[0][0]!r}. A run's averaged weights are in checkpoint.safetensors."
+            f"{checkpoint}: expected the tensors of {name}, got others. {differences}. "
+            "The weights of a run are in its checkpoint.safetensors."
         )
     encoder.load_state_dict(tensors)
     return encoder.eval(), header

@@ -20,9 +20,9 @@ import torch
 import training.checkpoint
 from tests.data import REPOSITORY
 from tests.training.runs import SCENES, SGD, SMALL, changed, make_run
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Dataset, Sample
-from training.encoders import encoder_record
+from training.encoders import build_encoder, encoder_record
 from training.settings import OptimizerSettings, RunSettings
 from training.torch_graph import trained_encoder
 from training.trainer import Trainer, TrainingError
@@ -124,8 +124,22 @@ def test_the_checkpoint_says_where_it_comes_from(
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert all(0 <= row["watched"]["parts"] <= 100 for row in rows)
     assert all(row["episodes_per_second"] > 0 for row in rows)
-    with pytest.raises(ValueError, match=r"resume\.safetensors.*mobilenet_v2.*checkpoint"):
+    with pytest.raises(ValueError, match=r"resume\.safetensors.*mobilenet_v2.*missing.*checkpoint"):
         trained_encoder(tmp_path / "resume.safetensors")
+
+
+def test_a_checkpoint_of_another_architecture_says_which_keys_differ(tmp_path: Path) -> None:
+    tensors = build_encoder("vit_tiny_keys", {"blocks": [3]}).state_dict()
+    tensors["cls_token"] = torch.zeros(1, 1, 5)
+    header = {"encoder": encoder_record("vit_tiny_keys", {"blocks": [2]})}
+    path = tmp_path / "other.safetensors"
+    save_checkpoint(path, {f"encoder.{name}": t for name, t in tensors.items()}, header)
+    with pytest.raises(ValueError) as caught:
+        trained_encoder(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: expected the tensors of vit_tiny_keys, got others. ")
+    assert "1 of another shape: cls_token (expected [1, 1, 192], got [1, 1, 5])" in text
+    assert "of another network: blocks." in text
 
 
 def test_the_best_weights_are_kept_or_the_last(
