@@ -29,8 +29,8 @@ def open_samples(
 ) -> tuple[list[Sample], list[Sample]]:
     """Pictures to train on and pictures to watch.
 
-    Without a fold, what is not split "train" is watched, and pictures whose terms keep them from
-    a checkpoint that is shipped. In a fold, both show base classes only: the novel ones are the
+    What is not split "train" is watched, and so are pictures whose terms keep them from a
+    checkpoint that is shipped. In a fold, both show base classes only: the novel ones are the
     test, so nothing may be chosen by them.
     """
     training: list[Sample] = []
@@ -46,8 +46,6 @@ def open_samples(
         for sample in samples:
             free = settings.include_restricted or not sample.restricted
             (training if sample.split == "train" and free else watched).append(sample)
-    if settings.split is not None:
-        watched = [sample for sample in watched if sample.split != "train"]
     if settings.sets and not training:
         raise ValueError(
             f"data.sets: expected pictures to train on below {root}, got none: no picture is "

@@ -276,8 +276,9 @@ class Trainer:
             better = self.best is None or figure > self.best
             self.best = figure if better else self.best
         row["kept"] = better
-        self.save(better)
+        # the row first: cut off in between, it is written again, not lost
         self.log.write(row)
+        self.save(better)
         bar.write(self.log.line(row))
 
 

@@ -19,10 +19,12 @@ import torch
 
 import training.checkpoint
 from tests.data import REPOSITORY
+from tests.training import runs
 from tests.training.runs import SCENES, SGD, SMALL, changed, make_run
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Dataset, Sample
 from training.encoders import build_encoder, encoder_record
+from training.panet import Panet
 from training.settings import OptimizerSettings, RunSettings
 from training.torch_graph import trained_encoder
 from training.trainer import Trainer, TrainingError
@@ -33,26 +35,33 @@ def samples(drawn: Path) -> tuple[Sample, ...]:
     return Dataset.open(drawn).samples
 
 
-def cut_off(trainer: Trainer, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run until `after` steps are done and the next one is interrupted."""
-    whole = trainer.step
+def cut_off(trainer: Trainer, name: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until `after` steps are done and the next call of `name` is interrupted."""
+    whole = getattr(trainer, name)
 
-    def step(*arguments: Any) -> float:
+    def call(*arguments: Any) -> Any:
         if trainer.iteration == after:
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(trainer, "step", step)
+    monkeypatch.setattr(trainer, name, call)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
 
 
+class Forgetful(Panet):
+    """A learner that draws lots of its own while training."""
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout2d(super().features(pixels), 0.2, self.training)
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "encoder", "workers"),
+    ("optimizer", "encoder", "workers", "place"),
     [
-        (SMALL.optimizer, "mobilenet_v2", 0),
-        (SGD, "mobilenet_v2", 2),
-        (OptimizerSettings(pretrained_learning_rate=5e-5), "vit_tiny_detail", 0),
+        (SMALL.optimizer, "mobilenet_v2", 0, ("step", 3)),
+        (SGD, "mobilenet_v2", 2, ("save", 4)),
+        (OptimizerSettings(pretrained_learning_rate=5e-5), "vit_tiny_detail", 0, ("step", 3)),
     ],
 )
 def test_a_resumed_run_has_the_bits_of_an_unbroken_one(
@@ -62,19 +71,21 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(
     optimizer: OptimizerSettings,
     encoder: str,
     workers: int,
+    place: tuple[str, int],
 ) -> None:
     settings = changed(replace(SMALL, optimizer=optimizer), encoder={"name": encoder})
+    monkeypatch.setattr(runs, "Panet", Forgetful)
     whole = make_run(tmp_path / "whole", samples, settings, samples)
     whole.start()
     whole.run()
     broken = make_run(tmp_path / "cut", samples, settings, samples, workers)
     broken.start()
-    cut_off(broken, 3, monkeypatch)
+    cut_off(broken, *place, monkeypatch)
     again = changed(settings, trainer={"seed": 0})
     resumed = make_run(tmp_path / "cut", samples, again, samples, workers)
     torch.nn.init.zeros_(next(resumed.learner.parameters()))  # nothing of the start matters
     resumed.resume()
-    assert resumed.iteration == 2  # the last one saved; the third is done again
+    assert resumed.iteration == 2  # the last one saved; what came after is done again
     resumed.run()
     for name in ("checkpoint.safetensors", "resume.safetensors"):
         expected, header = load_checkpoint(tmp_path / "whole" / name)
