@@ -19,4 +19,4 @@ def fit_to(pixels: np.ndarray, mask: np.ndarray, side: int) -> tuple[np.ndarray,
         np.ascontiguousarray(pixels), (side, side), (side, side), (0.0,) * 3, (1.0,) * 3
     )[0]
     resized = np.rint(unit.transpose(1, 2, 0) * 255).astype(np.uint8)
-    return resized, cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
+    return resized, cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)

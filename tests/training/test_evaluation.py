@@ -154,8 +154,7 @@ def test_iou_at_the_size_of_the_protocol(parts: Dataset, bundle: Path) -> None:
     segmenter = Segmenter.load(bundle, threads=1)
     for index, episode in enumerate(lists[1, 1]):
         expected = reference(segmenter, pool, episode, "dense", (32, 32))
-        # OpenCV's nearest neighbour is half a pixel beside Pillow's
-        assert np.abs(found["32x32"][index] - expected).sum() <= 0.06 * 32 * 32
+        np.testing.assert_array_equal(found["32x32"][index], expected)
 
 
 def miou(predictor: Any, pool: Pool, lists: Lists, names: Sequence[str]) -> dict[Any, float]:

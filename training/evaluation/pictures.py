@@ -40,9 +40,10 @@ def marked_as(kinds: Sequence[str], samples: Iterable[Sample]) -> list[str]:
 
 
 def resized(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Labels at ``size`` (H, W), by nearest neighbour."""
+    """Labels at ``size`` (H, W), by nearest neighbour between centres of pixels, as Pillow and
+    PANet do it: OpenCV's plain form is half a pixel beside what bilinear predictions mean."""
     if labels.shape == size:
         return labels
     import cv2
 
-    return np.asarray(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST))
+    return np.asarray(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
