@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from training.datasets import IGNORE, Sample, open_dataset
-from training.datasets.folds import BaseOnly, fold_of
+from training.datasets.folds import BaseOnly, classes_of, fold_of
 from training.encoders import build_encoder, load_backbone, read_weights
 from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
 from training.methods import METHODS
@@ -39,6 +39,11 @@ def open_samples(
         found = open_dataset(root / name, skip_broken=settings.skip_unreadable, workers=workers)
         samples: Sequence[Sample] = found.samples
         if settings.split is not None and settings.fold is not None:
+            if not settings.split.startswith(classes_of(found.class_names) or "none"):
+                raise ValueError(
+                    f"data.split: {settings.split} numbers other classes than those of {name}. "
+                    "Leave the set out: a novel class could be among its own."
+                )
             fold = fold_of(settings.split, settings.fold)
             pool = fold.training_pool(samples, keep_novel=settings.novel != "drop")
             label = IGNORE if settings.novel == "ignore" else 0

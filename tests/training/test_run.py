@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from tests.training.conftest import WriteSet, row
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
+from training.datasets.voc import CLASSES
 from training.encoders import build_encoder
 from training.run import make_encoder, open_samples
 from training.settings import DataSettings, EncoderChoice
@@ -84,6 +86,13 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert error.startswith("training: ") and message in error
 
 
+def with_names(folder: Path, names: Sequence[str]) -> Path:
+    """The set, as one whose classes have these names."""
+    meta = {"classes": list(names), "licence": "ours"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
 def test_a_fold_trains_and_watches_base_classes_only(write_set: WriteSet) -> None:
     """Of fold 0, class 1 is novel, class 6 is base."""
     both = [{"id": 1, "name": "dot", "frac": 0.05}, {"id": 6, "name": "bus", "frac": 0.05}]
@@ -94,6 +103,7 @@ def test_a_fold_trains_and_watches_base_classes_only(write_set: WriteSet) -> Non
         row(4, classes=both[1:], split="val"),
         row(5, classes=both, split="val"),
     )
+    with_names(folder, CLASSES)
     for sample in (1, 2, 4, 5):
         labels = np.array(Image.open(folder / f"masks/{sample}.png"))
         labels[30:38, :20] = 6
@@ -115,9 +125,22 @@ def test_a_fold_trains_and_watches_base_classes_only(write_set: WriteSet) -> Non
 
 
 def test_a_fold_that_leaves_nothing_is_refused(write_set: WriteSet) -> None:
-    folder = write_set(row(1), row(2))
+    folder = with_names(write_set(row(1), row(2)), CLASSES)
     with pytest.raises(ValueError, match=r"data\.sets: expected pictures to train on"):
         open_samples(DataSettings(("dots",), "pascal-5i", 0), folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [("pascal-5i", ["background", "dot"]), ("coco-20i-contiguous", CLASSES)],
+)
+def test_a_fold_is_not_one_of_other_classes(
+    write_set: WriteSet, split: str, names: Sequence[str]
+) -> None:
+    """Class 12 of VOC is dog; another set's class 12 is not, and its dogs have another number."""
+    folder = with_names(write_set(row(1), row(2)), names)
+    with pytest.raises(ValueError, match=f"{split} numbers other classes than those of dots"):
+        open_samples(DataSettings(("dots",), split, 1), folder.parent)
 
 
 def test_a_broken_picture_ends_the_run_or_is_left_out_and_counted(

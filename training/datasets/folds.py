@@ -90,6 +90,15 @@ class BaseOnly(Sample):
         return None if identity in self.fold.novel else self.inner.instances(identity)
 
 
+def classes_of(names: Sequence[str]) -> str | None:
+    """Whose classes a set has, by their names: ``"pascal-5i"``, ``"coco-20i"`` or neither's."""
+    if len(names) == 21 and names[1] == "aeroplane" and names[12] == "dog":
+        return "pascal-5i"
+    if len(names) == 81 and names[1] == "person" and names[80] == "toothbrush":
+        return "coco-20i"
+    return None
+
+
 def fold_of(split: str, number: int) -> Fold:
     """One of the four folds of a split.
 

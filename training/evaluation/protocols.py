@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from training.datasets import Dataset, Fold, fold_by_split, fold_of
+from training.datasets import Dataset, Fold, classes_of, fold_by_split, fold_of
 
 VOC_AREA = 500 * 375
 """Pixels of a typical VOC picture; limits in pixels are fractions of it, whatever the size here."""
@@ -179,10 +179,8 @@ def fold_for(data: Dataset, protocol: Protocol, number: int) -> Fold:
         ValueError: no such fold.
     """
     names = data.class_names
-    if len(names) == 21 and names[1] == "aeroplane" and names[12] == "dog":
-        return fold_of("pascal-5i", number)
-    if len(names) == 81 and names[1] == "person" and names[80] == "toothbrush":
-        return fold_of(protocol.coco, number)
+    if known := classes_of(names):
+        return fold_of(protocol.coco if known == "coco-20i" else known, number)
     if number != 0:
         raise ValueError(
             f"fold: {data.name} has neither VOC's nor COCO's classes, so it has one fold: "
