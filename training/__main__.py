@@ -37,11 +37,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def presence(options: argparse.Namespace) -> int:
+    from training.checkpoint import read_header
     from training.presence import calibrate
 
-    data = DataSettings(tuple(options.sets), include_restricted=options.include_restricted)
+    own = read_header(options.checkpoint)["settings"]["data"]  # a fold's novel classes stay unseen
+    fold = {name: own[name] for name in ("split", "fold", "novel")}
+    data = DataSettings(tuple(options.sets), include_restricted=options.include_restricted, **fold)
     training, watched = open_samples(data, options.data_root)
-    allowed = [sample for sample in watched if not sample.restricted]
+    allowed = [s for s in watched if options.include_restricted or not s.restricted]
     kept = Counter(sample.dataset for sample in allowed)
     # a set of which too few were kept back has to serve with what was trained on
     allowed += [sample for sample in training if kept[sample.dataset] < FEW]
@@ -95,7 +98,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         )
         one.set_defaults(run=run, method=name)
 
-    queue = commands.add_parser("sweep", help="a queue of runs, resumed after any interruption")
+    queue = commands.add_parser(
+        "sweep", help="a queue of runs, resumed after any interruption", allow_abbrev=False
+    )
     queue.add_argument("file", type=Path, help="TOML: a settings file and what varies")
     add_training(queue)
     queue.add_argument("--out", type=Path, required=True, help="folder of the runs")

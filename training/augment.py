@@ -28,6 +28,15 @@ class AugmentSettings:
     blur: float = 0.15
     least_pixels: int = 24
 
+    def __post_init__(self) -> None:
+        if len(self.crop) != 2 or not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError(f"crop: expected two rising fractions of 1, got {self.crop}")
+        for name in ("colour", "grey", "blur"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+        if min(self.stretch, self.angle, self.least_pixels) < 0:
+            raise ValueError("stretch, angle, least_pixels: expected 0 or more")
+
 
 def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettings) -> np.ndarray:
     """Change brightness, contrast, saturation and channel gains of ``[H, W, 3] uint8``."""

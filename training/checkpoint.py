@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,32 @@ def save_checkpoint(path: Path | str, tensors: dict[str, Tensor], settings: dict
         ) from error
 
 
+def read_header(path: Path | str) -> dict[str, Any]:
+    """The settings of a checkpoint; its tensors are not read.
+
+    Raises:
+        ValueError: the file is not a checkpoint of this project.
+    """
+    return _open(path, lambda file: {})[1]
+
+
 def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and settings.
 
     Raises:
         ValueError: the file is not a checkpoint of this project.
     """
+    return _open(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def section(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below ``name``, without that prefix."""
+    return {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
+
+
+def _open(
+    path: Path | str, read: Callable[[Any], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), "pt") as file:
             header = file.metadata() or {}
@@ -45,8 +66,7 @@ def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
                     f"{path}: expected a {FORMAT} file, got format {header.get('format')!r}. "
                     "Checkpoints are written by `python -m training`."
                 )
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, json.loads(header["settings"])
+            return read(file), json.loads(header["settings"])
     except SafetensorError as error:
         raise ValueError(
             f"{path}: expected a safetensors checkpoint, got a file that does not parse: {error}"

@@ -21,7 +21,7 @@ from skimage.segmentation import felzenszwalb
 from torch import Tensor
 
 from training.augment import AugmentSettings, random_view
-from training.datasets import IGNORE, Sample, SkipLog
+from training.datasets import IGNORE, DataError, Sample, SkipLog
 from training.resize import fit_to
 from training.scenes import draw_pair
 
@@ -48,6 +48,11 @@ class EpisodeSettings:
     def __post_init__(self) -> None:
         if self.side < 64:
             raise ValueError(f"side must be at least 64, got {self.side}")
+        if not 0 <= self.several <= 1 or self.most_ways < 1 or not 0 <= self.least_fraction < 1:
+            raise ValueError(
+                "several, most_ways, least_fraction: expected shares of 1, and 1 way or more, got "
+                f"{self.several}, {self.most_ways}, {self.least_fraction}"
+            )
         if len(self.kinds) != 3 or min(self.kinds) < 0 or sum(self.kinds) <= 0:
             raise ValueError(f"kinds must be three frequencies, not all zero, got {self.kinds}")
 
@@ -136,8 +141,22 @@ def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:
     return mask
 
 
-class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
+def whole(drawn: tuple[Tensor, Tensor] | DataError) -> tuple[Tensor, Tensor]:
+    """What a stream gave, if it is an episode.
+
+    Raises:
+        DataError: it is the error that ended the stream.
+    """
+    if isinstance(drawn, DataError):
+        raise drawn
+    return drawn
+
+
+class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor] | DataError]):
     """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``.
+
+    A picture that cannot be read ends it with the error as its last value: raised in a worker, it
+    would arrive as a page of traceback. See :func:`whole`.
 
     Episode ``i`` depends on ``seed, i`` alone, so a resumed run sees what an unbroken one would
     have seen, whatever the number of workers. ``every``: takes episodes ``start``,
@@ -157,13 +176,17 @@ class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         self.source, self.seed, self.start, self.every = source, seed, start, every
         self.skips = skips
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | DataError]:
         worker = torch.utils.data.get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         cv2.setNumThreads(0)
         index = self.start + first * self.every
         while True:
             draw = partial(self.source.draw, np.random.default_rng((self.seed, index)))
-            views = draw() if self.skips is None else self.skips.draw(draw)
+            try:
+                views = draw() if self.skips is None else self.skips.draw(draw)
+            except DataError as error:
+                yield error
+                return
             yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True))  # type: ignore[misc]
             index += step * self.every

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from training.checkpoint import section
 from training.settings import OptimizerSettings, ScheduleSettings
 
 
@@ -26,12 +27,15 @@ def freeze(module: nn.Module, names: tuple[str, ...]) -> None:
 
 
 def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that learns; the pretrained part may have its own learning rate.
+    """SGD or AdamW over all that learns; the part that files of weights have may have its own
+    learning rate. Each group remembers its full rate as ``base``.
 
-    Each group remembers its full rate as ``base``.
+    Raises:
+        ValueError: nothing is left to train, or nothing that one of the two rates is for.
     """
     encoder: Any = learner.encoder
-    pretrained = {id(p) for p in getattr(encoder, "vit", encoder).parameters()}
+    backbone = getattr(encoder, "vit", encoder)
+    pretrained = {id(p) for name, p in backbone.named_parameters() if not backbone.fresh(name)}
     rates = {False: settings.learning_rate, True: settings.learning_rate}
     if settings.pretrained_learning_rate is not None:
         rates[True] = settings.pretrained_learning_rate
@@ -42,6 +46,11 @@ def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.opt
     chosen = [{"params": p, "lr": rates[k], "base": rates[k]} for k, p in groups.items() if p]
     if not chosen:
         raise ValueError("freeze: expected something left to train, everything is frozen")
+    if settings.pretrained_learning_rate is not None and len(chosen) == 1:
+        raise ValueError(
+            "pretrained_learning_rate: expected parts that are pretrained and parts that are not, "
+            "got one kind alone. Leave it out; learning_rate is then for all."
+        )
     if settings.name == "sgd":
         return torch.optim.SGD(
             chosen, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -63,3 +72,25 @@ def rate(settings: ScheduleSettings, iteration: int, iterations: int) -> float:
     if settings.kind == "cosine":
         return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * done))
     return 1.0
+
+
+def state_of(optimizer: torch.optim.Optimizer, learner: nn.Module) -> dict[str, Tensor]:
+    """What an optimiser remembers, as ``parameter.key`` -> tensor."""
+    return {
+        f"{name}.{key}": value
+        for name, parameter in learner.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_state(
+    optimizer: torch.optim.Optimizer, learner: nn.Module, tensors: dict[str, Tensor]
+) -> None:
+    """The opposite of :func:`state_of`."""
+    for name, parameter in learner.named_parameters():
+        if own := section(tensors, name):
+            # Adam counts its steps on the CPU
+            optimizer.state[parameter] = {
+                key: t if key == "step" else t.to(parameter.device) for key, t in own.items()
+            }

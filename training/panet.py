@@ -30,6 +30,8 @@ class PanetSettings:
         for name in ("scale", "background_parts"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.dice_weight < 0:
+            raise ValueError(f"dice_weight must be 0 or more, got {self.dice_weight}")
 
 
 class Panet(nn.Module):

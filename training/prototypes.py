@@ -56,6 +56,8 @@ def background_parts(features: Tensor, weights: Tensor, parts: int, steps: int =
     changes no largest cosine.
     """
     centres = pool(features, weights[:, None])
+    if parts == 1:
+        return centres
     rows = torch.arange(len(features), device=features.device)
     with torch.no_grad():
         # a cell that the region only touches shows something else, too: it starts no part

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from training.datasets import IGNORE, Sample, open_dataset
+from training.datasets import IGNORE, Sample, SkipLog, open_dataset
 from training.datasets.folds import BaseOnly, classes_of, fold_of
 from training.encoders import build_encoder, load_backbone, read_weights
-from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
+from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream, whole
 from training.methods import METHODS
 from training.processes import Processes
+from training.runfolder import SKIPPED, refuse_a_run
 from training.settings import DataSettings, EncoderChoice, RunSettings, settings_from_tables
 from training.trainer import Trainer
 
@@ -29,9 +31,9 @@ def open_samples(
 ) -> tuple[list[Sample], list[Sample]]:
     """Pictures to train on and pictures to watch.
 
-    What is not split "train" is watched, and so are pictures whose terms keep them from a
-    checkpoint that is shipped. In a fold, both show base classes only: the novel ones are the
-    test, so nothing may be chosen by them.
+    What is split neither "train" nor "test" is watched, and so are pictures whose terms keep them
+    from a checkpoint that is shipped. In a fold, watched pictures show base classes only: the
+    novel ones are the test, so nothing may be chosen by them.
     """
     training: list[Sample] = []
     watched: list[Sample] = []
@@ -45,10 +47,15 @@ def open_samples(
                     "Leave the set out: a novel class could be among its own."
                 )
             fold = fold_of(settings.split, settings.fold)
-            pool = fold.training_pool(samples, keep_novel=settings.novel != "drop")
+            keep = settings.novel != "drop"
+            pool = fold.training_pool(samples, keep_novel=keep)
+            # a novel object that counts as background would still steer what is chosen
+            pool = [s for s in pool if s.split == "train" or not fold.shows_novel(s)]
             label = IGNORE if settings.novel == "ignore" else 0
             samples = [BaseOnly.of(sample, fold, label) for sample in pool]
         for sample in samples:
+            if sample.split == "test":
+                continue
             free = settings.include_restricted or not sample.restricted
             (training if sample.split == "train" and free else watched).append(sample)
     if settings.sets and not training:
@@ -78,11 +85,16 @@ def make_encoder(choice: EncoderChoice, weights_root: Path | None, seed: int) ->
 
 
 def some_images(
-    encoder: Any, samples: Sequence[Sample], episodes: EpisodeSettings, seed: int, count: int = 24
+    encoder: Any,
+    samples: Sequence[Sample],
+    episodes: EpisodeSettings,
+    seed: int,
+    skips: SkipLog | None = None,
+    count: int = 24,
 ) -> torch.Tensor:
     """``[count, 3, S, S]`` inputs of ``encoder``, as training will show them."""
-    stream = iter(EpisodeStream(EpisodeSource(samples, episodes), seed + 1))
-    pixels = torch.cat([next(stream)[0] for _ in range(count // 2)])
+    stream = iter(EpisodeStream(EpisodeSource(samples, episodes), seed + 1, skips=skips))
+    pixels = torch.cat([whole(next(stream))[0] for _ in range(count // 2)])
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
@@ -97,6 +109,8 @@ def train(
     workers: int = 1,
 ) -> Trainer:
     """Begin or resume the run in ``out`` and bring it to its end."""
+    if not resume:
+        refuse_a_run(out)
     samples, watched = open_samples(settings.data, data_root, workers)
     encoder = make_encoder(settings.encoder, weights_root, settings.trainer.seed)
     if settings.episodes.side % encoder.multiple:
@@ -106,7 +120,8 @@ def train(
         )
     if hasattr(encoder, "start_from_keys") and not resume:
         seed = settings.trainer.seed
-        encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed))
+        skips = SkipLog(out / SKIPPED) if settings.data.skip_unreadable else None
+        encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed, skips))
     learner = METHODS[settings.method].learner(encoder, settings.own)
     weights = settings.encoder.weights
     sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
@@ -114,6 +129,7 @@ def train(
         "initial": None if weights is None else Path(weights).name,
         "sources": [list(pair) for pair in sources],
         "pictures": dict(sorted(Counter(s.dataset for s in samples).items())),
+        "pictures_digest": sha256("\n".join(sorted(s.key for s in samples)).encode()).hexdigest(),
     }
     trainer = Trainer(out, learner, settings, samples, watched, provenance, processes, workers)
     trainer.resume() if resume else trainer.start()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from training.runfolder import LOG
 
 
 class RunLog:
@@ -16,7 +19,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, tensorboard: bool = False) -> None:
-        self.path = folder / "log.jsonl"
+        self.path = folder / LOG
         self.board: Any = None
         if tensorboard:
             try:
@@ -39,7 +42,9 @@ class RunLog:
     def rewind(self, iteration: int) -> None:
         """Drop rows after ``iteration``: a resumed run writes them again."""
         kept = [row for row in read_log(self.path) if row["iteration"] <= iteration]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        os.replace(partial, self.path)
 
     def close(self) -> None:
         if self.board is not None:
@@ -51,8 +56,19 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a log; none where there is no file yet."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Rows of a log; none where there is no file yet. A last line that was cut off is left out.
+
+    Raises:
+        ValueError: another line is no row; names it.
+    """
+    lines = path.read_text().split("\n") if path.exists() else [""]
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):  # a whole line ends with a newline
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path} line {number}: expected a row of a log: {error}") from error
+    return rows
 
 
 def _flat(row: Mapping[str, Any], place: str = "") -> list[tuple[str, float]]:

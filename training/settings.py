@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from fsseg_sdk.errors import InputError
 from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
 from training.datasets.folds import fold_of
+from training.encoders import encoder_settings
 from training.episodes import EpisodeSettings
 
 if sys.version_info >= (3, 11):
@@ -66,6 +67,8 @@ class DataSettings:
     skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
+        if len(set(self.sets)) < len(self.sets):
+            raise ValueError(f"sets: expected each once, got {', '.join(self.sets)}")
         if (self.split is None) != (self.fold is None):
             raise ValueError("split, fold: expected both or neither. Name the other one, too.")
         if self.split is not None and self.fold is not None:
@@ -86,6 +89,10 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 0.0, "learning_rate", "weight_decay", "clip", "momentum")
+        if self.pretrained_learning_rate is not None:
+            _at_least(self, 0.0, "pretrained_learning_rate")
+        if self.momentum >= 1:
+            raise ValueError(f"momentum: expected less than 1, got {self.momentum}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,13 @@ class RunSettings(Generic[M]):
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
+    def __post_init__(self) -> None:
+        if self.data.novel != "drop" and self.episodes.kinds[1] > 0:
+            raise ValueError(
+                "episodes.kinds: regions of a picture may be parts of novel objects. Set the "
+                "second to 0, or data.novel to 'drop'."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Tables as in a settings file; every field is written out."""
         tables = {name: settings_to_json(getattr(self, name)) for name in _TABLES}
@@ -179,8 +193,8 @@ def settings_from_tables(
             names it as ``where.table.field``.
     """
     known = {**_TABLES, method: own_type}
-    for name in tables:
-        if name not in known:
+    for name, table in tables.items():
+        if name not in known or not isinstance(table, Mapping):
             raise ValueError(f"{where}: unknown table [{name}]. Known are {', '.join(known)}.")
     made: dict[str, Any] = {}
     for name, settings_type in known.items():
@@ -190,6 +204,7 @@ def settings_from_tables(
             raise
         except ValueError as error:
             raise ValueError(f"{where}.{name}: {error}") from error
+    encoder_settings(made["encoder"].name, made["encoder"].settings)  # refuses what is unknown
     return RunSettings(method, made.pop(method), **made)
 
 
@@ -212,7 +227,9 @@ def read_tables(path: Path | str) -> dict[str, Any]:
 
 def with_changes(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Tables with ``"trainer.iterations=10"`` and the like applied; values are TOML."""
-    result = {name: dict(table) for name, table in tables.items()}
+    result = {
+        name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()
+    }
     for change in changes:
         name, separator, text = change.partition("=")
         place = [part.strip() for part in name.split(".")]

@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import itertools
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.checkpoint import read_header
 from training.methods import METHODS
 from training.run import settings_of
+from training.runfolder import CHECKPOINT, LOG, RESUME
 from training.runlog import read_log
-from training.settings import read_tables, with_changes
-from training.trainer import CHECKPOINT, RESUME
+from training.settings import RunSettings, differences, read_tables, with_changes
 
-STATES = ("waiting", "begun", "done", "failed")
+FAILED = "failed.txt"
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class PlannedRun:
 
     name: str
     method: str
-    settings: Path
+    file: Path
     changes: tuple[str, ...]
-    iterations: int
+    settings: RunSettings[Any]
 
 
 def read_sweep(path: Path) -> list[PlannedRun]:
@@ -54,17 +56,20 @@ def read_sweep(path: Path) -> list[PlannedRun]:
         raise ValueError(f"{path}: expected tables [[runs]] and nothing else, got {list(tables)}")
     planned: list[PlannedRun] = []
     for table in tables["runs"]:
-        if set(table) != {"name", "method", "settings", "vary"}:
+        if not isinstance(table, dict) or set(table) != {"name", "method", "settings", "vary"}:
             raise ValueError(
                 f"{path}: expected name, method, settings and vary in each of [[runs]], "
-                f"got {', '.join(table)}"
+                f"got {table!r:.200}"
             )
         if table["method"] not in METHODS:
             raise ValueError(f"{path}: method: expected one of {', '.join(METHODS)}")
+        vary = table["vary"]
+        if not isinstance(vary, dict) or not all(isinstance(v, list) for v in vary.values()):
+            raise ValueError(f"{path}: vary: expected lists of values by field, got {vary!r:.200}")
         file = path.parent / table["settings"]
         base = read_tables(file)
-        for values in itertools.product(*table["vary"].values()):
-            pairs = list(zip(table["vary"], values, strict=True))
+        for values in itertools.product(*vary.values()):
+            pairs = list(zip(vary, values, strict=True))
             changes = tuple(f"{field}={json.dumps(value)}" for field, value in pairs)
             parts = [f"{field.rpartition('.')[2]}{value}" for field, value in pairs]
             settings = settings_of(table["method"], with_changes(base, changes), str(file))
@@ -74,7 +79,7 @@ def read_sweep(path: Path) -> list[PlannedRun]:
                     table["method"],
                     file,
                     changes,
-                    settings.trainer.iterations,
+                    settings,
                 )
             )
     names = [run.name for run in planned]
@@ -85,23 +90,34 @@ def read_sweep(path: Path) -> list[PlannedRun]:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``last``: its log's last row."""
+    """How far a run is.
+
+    state: waiting, begun, done, failed, or "other settings": its folder holds a run by other
+        settings than the sweep's.
+    loss: of the log's last row. watched: the figure of the weights that were kept.
+    """
 
     state: str
     iteration: int
-    last: dict[str, Any]
+    loss: float | None = None
+    watched: float | None = None
 
 
 def progress(run: PlannedRun, folder: Path) -> Progress:
     """What ``folder`` tells of a run."""
-    rows = read_log(folder / "log.jsonl")
-    last = rows[-1] if rows else {}
-    iteration = int(last.get("iteration", 0))
-    if (folder / CHECKPOINT).exists() and iteration >= run.iterations:
-        return Progress("done", iteration, last)
-    if (folder / "failed.txt").exists():
-        return Progress("failed", iteration, last)
-    return Progress("begun" if (folder / RESUME).exists() else "waiting", iteration, last)
+    rows = read_log(folder / LOG)
+    iteration, loss = (int(rows[-1]["iteration"]), rows[-1]["loss"]) if rows else (0, None)
+    figures = [list(row["watched"].values()) for row in rows if row["kept"] and "watched" in row]
+    watched = sum(figures[-1]) / len(figures[-1]) if figures else None
+    state = "begun" if (folder / RESUME).exists() else "waiting"
+    if (folder / CHECKPOINT).exists():
+        if differences(read_header(folder / CHECKPOINT)["settings"], run.settings.to_json()):
+            state = "other settings"
+        elif iteration >= run.settings.trainer.iterations:
+            state = "done"
+    if state != "done" and (folder / FAILED).exists():
+        state = "failed"
+    return Progress(state, iteration, loss, watched)
 
 
 def table(planned: list[PlannedRun], out: Path) -> str:
@@ -109,11 +125,10 @@ def table(planned: list[PlannedRun], out: Path) -> str:
     lines = ["| run | state | iteration | loss | watched IoU |", "| --- | --- | --- | --- | --- |"]
     for run in planned:
         found = progress(run, out / run.name)
-        figures = found.last.get("watched", {})
-        watched = f"{sum(figures.values()) / len(figures):.1f}" if figures else ""
+        watched = "" if found.watched is None else f"{found.watched:.1f}"
         lines.append(
-            f"| {run.name} | {found.state} | {found.iteration} of {run.iterations} "
-            f"| {found.last.get('loss', '')} | {watched} |"
+            f"| {run.name} | {found.state} | {found.iteration} of "
+            f"{run.settings.trainer.iterations} | {found.loss or ''} | {watched} |"
         )
     return "\n".join(lines)
 
@@ -135,7 +150,7 @@ def only_one(out: Path) -> Iterator[None]:
 def command(run: PlannedRun, options: argparse.Namespace) -> list[str]:
     """The run as a command of its own."""
     folder = options.out / run.name
-    words = [sys.executable, "-m", "training", run.method, str(run.settings)]
+    words = [sys.executable, "-m", "training", run.method, str(run.file)]
     words += ["--data-root", str(options.data_root), "--out", str(folder)]
     if options.weights_root is not None:
         words += ["--weights-root", str(options.weights_root)]
@@ -154,11 +169,12 @@ def work(planned: list[PlannedRun], options: argparse.Namespace) -> int:
         if progress(run, folder).state == "done":
             continue
         print(f"==> {run.name}", flush=True)
-        (folder / "failed.txt").unlink(missing_ok=True)
-        if subprocess.run(command(run, options)).returncode:
+        (folder / FAILED).unlink(missing_ok=True)
+        words = command(run, options)
+        if code := subprocess.run(words).returncode:
             failures += 1
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "failed.txt").write_text("see the sweep's log\n")
+            (folder / FAILED).write_text(f"exit code {code}: {shlex.join(words)}\n")
     return failures
 
 

@@ -11,24 +11,23 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint, section
 from training.datasets import Sample, SkipLog
 from training.encoders import encoder_record
-from training.episodes import EpisodeSource, EpisodeStream
-from training.optimization import freeze, make_optimizer, rate
+from training.episodes import EpisodeSource, EpisodeStream, whole
+from training.optimization import freeze, load_state, make_optimizer, rate, state_of
 from training.processes import Processes
+from training.runfolder import CHECKPOINT, RESUME, SKIPPED, claim, refuse_a_run
 from training.runlog import RunLog
 from training.settings import RunSettings, differences
-from training.validate import validation_iou
-
-CHECKPOINT, RESUME, SKIPPED = "checkpoint.safetensors", "resume.safetensors", "skipped.jsonl"
+from training.validate import fixed_episodes, validation_iou
 
 
 class TrainingError(ValueError):
@@ -70,6 +69,11 @@ class Trainer:
         self.source = EpisodeSource(samples, settings.episodes)
         asked = settings.data.skip_unreadable
         self.skips = SkipLog(self.folder / SKIPPED) if asked else None
+        if settings.trainer.select == "best" and not fixed_episodes(watched, 1):
+            raise ValueError(
+                "select: 'best' needs pictures to watch, two of one class or more. Take 'last', or "
+                "add pictures that are not split train."
+            )
         self.iteration = 0
         self.best: float | None = None  # the watched figure of the weights that were kept
         freeze(learner.encoder, settings.encoder.freeze)
@@ -83,6 +87,7 @@ class Trainer:
             self.processes.device.type, enabled=settings.trainer.precision == "fp16"
         )
         self.log = RunLog(self.folder, settings.trainer.tensorboard and self.processes.first)
+        self._lock: IO[str] | None = None
 
     # ---- state on disk ----
 
@@ -92,11 +97,11 @@ class Trainer:
         Raises:
             ValueError: the folder holds a run.
         """
-        if (self.folder / RESUME).exists() or (self.folder / CHECKPOINT).exists():
-            raise ValueError(f"{self.folder}: holds a run. Resume it, or train in another folder.")
+        refuse_a_run(self.folder)
         self.processes.wait()
         if self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = claim(self.folder) if self.processes.first else None
 
     def resume(self) -> None:
         """Go on where ``folder`` stands.
@@ -107,6 +112,14 @@ class Trainer:
         """
         if not (self.folder / RESUME).exists():
             raise FileNotFoundError(f"{self.folder}: expected {RESUME}; there is no run to resume")
+        self._lock = claim(self.folder) if self.processes.first else None
+        try:
+            self._load()
+        except (OSError, ValueError):
+            self._unlock()
+            raise
+
+    def _load(self) -> None:
         tensors, header = load_checkpoint(self.folder / RESUME)
         own = self._header()
         changed = [
@@ -122,10 +135,11 @@ class Trainer:
         self.iteration, self.best = int(header["iteration"]), header["best"]
         self.learner.load_state_dict(section(tensors, "learner"))
         self.average.load_state_dict(section(tensors, "average"))
-        self._load_optimizer(section(tensors, "optimizer"))
+        load_state(self.optimizer, self.learner, section(tensors, "optimizer"))
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(header["scaler"])
-        self.log.rewind(self.iteration)
+        if self.processes.first:
+            self.log.rewind(self.iteration)
 
     def _header(self) -> dict[str, Any]:
         chosen = self.settings.encoder
@@ -138,29 +152,17 @@ class Trainer:
             **self.provenance,
         }
 
-    def _names(self) -> dict[nn.Parameter, str]:
-        return {p: n for n, p in self.learner.named_parameters() if p.requires_grad}
+    def save(self) -> None:
+        """Write the weights to use."""
+        save_checkpoint(self.folder / CHECKPOINT, self.average.state_dict(), self._header())
 
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        for parameter, name in self._names().items():
-            own = section(tensors, name)
-            device = self.processes.device
-            # Adam counts its steps on the CPU
-            state = {k: t if k == "step" else t.to(device) for k, t in own.items()}
-            if state:
-                self.optimizer.state[parameter] = state
-
-    def save(self, better: bool) -> None:
-        """Write what a resumed run needs and, if ``better``, the weights to use."""
+    def save_state(self) -> None:
+        """Write what a resumed run needs."""
         header = self._header()
-        if better:
-            save_checkpoint(self.folder / CHECKPOINT, self.average.state_dict(), header)
         tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for parameter, name in self._names().items():
-            for key, value in self.optimizer.state[parameter].items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{name}.{key}"] = value
+        state = state_of(self.optimizer, self.learner)
+        tensors |= {f"optimizer.{k}": v for k, v in state.items()}
         if self.scaler.is_enabled():
             header["scaler"] = self.scaler.state_dict()
         save_checkpoint(self.folder / RESUME, tensors, header)
@@ -214,8 +216,19 @@ class Trainer:
             self.average.encoder, self.watched, side, parts, own.watch, self.skips
         )
 
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
     def run(self) -> None:
         """Train to the last iteration; log, watch and save every ``save_every``."""
+        try:
+            self._train()
+        finally:
+            self._unlock()
+            self.log.close()
+
+    def _train(self) -> None:
         own, processes = self.settings.trainer, self.processes
         learner: nn.Module = self.learner
         if processes.count > 1:
@@ -233,7 +246,7 @@ class Trainer:
         episodes = iter(torch.utils.data.DataLoader(stream, None, num_workers=self.workers))
         self.learner.train()
         if own.iterations == 0 and processes.first:
-            self.save(better=True)
+            self.save()
         losses: list[float] = []
         began, waited = time.monotonic(), 0.0
         bar = tqdm(
@@ -244,7 +257,7 @@ class Trainer:
         )
         while self.iteration < own.iterations:
             asked = time.monotonic()
-            drawn = [next(episodes) for _ in range(each)]
+            drawn = [whole(next(episodes)) for _ in range(each)]
             waited += time.monotonic() - asked
             pixels, masks = (torch.stack(part) for part in zip(*drawn, strict=True))
             losses.append(self.step(learner, pixels, masks))
@@ -257,7 +270,6 @@ class Trainer:
             processes.wait()
             losses, began, waited = [], time.monotonic(), 0.0
         bar.close()
-        self.log.close()
 
     def _report(self, bar: Any, losses: list[float], speed: float, waiting: float) -> None:
         row: dict[str, Any] = {
@@ -276,12 +288,9 @@ class Trainer:
             better = self.best is None or figure > self.best
             self.best = figure if better else self.best
         row["kept"] = better
-        # the row first: cut off in between, it is written again, not lost
+        if better:
+            self.save()
+        # the state last: a run that is cut off in between does all of this again
         self.log.write(row)
-        self.save(better)
+        self.save_state()
         bar.write(self.log.line(row))
-
-
-def section(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors below ``name``, without that prefix."""
-    return {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}

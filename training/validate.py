@@ -18,9 +18,11 @@ from training.datasets import IGNORE, DataError, Sample, SkipLog
 from training.prototypes import background_parts, grid_weights, panet_logits, pool
 from training.resize import fit_to
 
+LEAST = 0.005  # of a picture that a class covers, to be watched
+
 
 def fixed_episodes(
-    samples: Sequence[Sample], count: int, least: float, seed: int = 0
+    samples: Sequence[Sample], count: int, least: float = LEAST, seed: int = 0
 ) -> list[tuple[int, Sample, Sample]]:
     """``(class, support, query)``, the classes in turn, the same for the same seed.
 
@@ -68,14 +70,15 @@ def validation_iou(
             image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
             with torch.autocast(device.type, torch.bfloat16):
                 features = encoder(((image - mean) / std).to(device))
-            cache[sample.key] = features.float().cpu(), labels
-        return cache[sample.key]
+            cache[sample.key] = features.bfloat16().cpu(), labels  # half the memory
+        kept, labels = cache[sample.key]
+        return kept.float(), labels
 
     result = {}
     for name in sorted({s.dataset for s in samples}):
         values = []
         for identity, support, query in fixed_episodes(
-            [s for s in samples if s.dataset == name], count, 0.005
+            [s for s in samples if s.dataset == name], count
         ):
             try:
                 (features, labels), (asked, truth) = encode(support), encode(query)

@@ -74,7 +74,8 @@ def test_no_more_ways_than_asked_for(drawn: Path) -> None:
 
 
 def test_ways_are_classes_that_both_pictures_show(drawn: Path) -> None:
-    still = AugmentSettings(crop=(9.0, 9.0), angle=0.0)  # whole pictures, so nothing is cut off
+    # whole pictures, so nothing is cut off
+    still = AugmentSettings(crop=(1.0, 1.0), stretch=0.0, angle=0.0)
     settings = EpisodeSettings(SIDE, CLASS, several=1.0, augment=still)
     episodes, counts = EpisodeSource(Dataset.open(drawn).samples, settings), []
     for number in range(12):

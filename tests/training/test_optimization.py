@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.runs import SCENES, changed, make_run
 from training.encoders import build_encoder
@@ -44,6 +45,26 @@ def test_the_pretrained_part_has_its_own_learning_rate() -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(learner.parameters()))
 
 
+def test_what_begins_as_noise_is_not_pretrained() -> None:
+    learner = Panet(build_encoder("vgg16_smcp"), PanetSettings())
+    settings = OptimizerSettings(learning_rate=1e-3, pretrained_learning_rate=5e-5)
+    pretrained, new = make_optimizer(learner, settings).param_groups
+    assert len(new["params"]) == 4  # weights and biases of fc6 and fc7
+    assert new["lr"] == 1e-3 and pretrained["lr"] == 5e-5
+    with pytest.raises(ValueError, match="got one kind alone"):
+        make_optimizer(Panet(build_encoder("mobilenet_v2"), PanetSettings()), settings)
+
+
+def test_frozen_norms_stand_still() -> None:
+    encoder = build_encoder("resnet18", {"batch_norm": "trained"})
+    freeze(encoder, ("bn1",))
+    encoder.train()
+    before = encoder.bn1.running_mean.clone(), encoder.layer1[0].bn1.running_mean.clone()
+    encoder(torch.rand(1, 3, 64, 64))
+    assert torch.equal(encoder.bn1.running_mean, before[0])
+    assert not torch.equal(encoder.layer1[0].bn1.running_mean, before[1])
+
+
 def test_something_must_be_left_to_train() -> None:
     encoder = build_encoder("mobilenet_v2")
     freeze(encoder, ("features",))
@@ -59,10 +80,10 @@ def test_a_step_takes_the_scheduled_rate(tmp_path: Path) -> None:
 
     settings = changed(
         replace(SMALL, episodes=SCENES),
-        optimizer={"learning_rate": 1e-3, "pretrained_learning_rate": 5e-5},
+        optimizer={"learning_rate": 1e-3},
         schedule={"warmup": 4},
     )
     trainer = make_run(tmp_path, (), settings)
     trainer.iteration = 1
     trainer.step(trainer.learner, *one_episode(trainer))
-    assert [group["lr"] for group in trainer.optimizer.param_groups] == [5e-5 * 0.5]
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [1e-3 * 0.5]

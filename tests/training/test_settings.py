@@ -54,6 +54,17 @@ def test_settings_survive_json() -> None:
         ({"episodes": {"side": 60}}, "side must be at least 64, got 60"),
         ({"schedule": {"milestones": [2.0]}}, "milestones: expected fractions"),
         ({"encoder": {"settings": 3}}, r"encoder\.settings: expected an object"),
+        ({"encoder": {"name": "nope"}}, "encoder: expected one of .*, got 'nope'"),
+        ({"encoder": {"settings": {"nope": 1}}}, "nope"),
+        ({"trainer": 5}, r"mine: unknown table \[trainer\]"),
+        ({"data": {"sets": ["a", "a"]}}, "sets: expected each once, got a, a"),
+        ({"data": {"novel": "ignore"}}, "regions of a picture may be parts of novel objects"),
+        ({"optimizer": {"momentum": 1.5}}, "momentum: expected less than 1"),
+        ({"optimizer": {"pretrained_learning_rate": -1}}, "pretrained_learning_rate: expected 0"),
+        ({"episodes": {"several": 3}}, "several, most_ways"),
+        ({"episodes": {"augment": {"crop": [1.0, 0.5]}}}, "crop: expected two rising fractions"),
+        ({"episodes": {"augment": {"colour": 2}}}, "colour: expected 0 to 1"),
+        ({"panet": {"dice_weight": -1}}, "dice_weight must be 0 or more"),
     ],
 )
 def test_what_is_wrong_is_named(tables: dict[str, object], message: str) -> None:

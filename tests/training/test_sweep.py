@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.conftest import WriteSet, row
 from tests.training.test_run import TINY
 from training.__main__ import main, parse
+from training.checkpoint import save_checkpoint
 from training.sweep import command, only_one, progress, read_sweep, table
 
 SWEEP = """
@@ -39,7 +41,7 @@ def test_every_combination_is_a_run(sweep: Path) -> None:
     runs = read_sweep(sweep)
     assert [run.name for run in runs] == ["tiny-seed0-scale10.0", "tiny-seed1-scale10.0"]
     assert runs[1].changes == ("trainer.seed=1", "panet.scale=10.0")
-    assert runs[0].iterations == 1
+    assert runs[1].settings.trainer.seed == 1
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,7 @@ def test_every_combination_is_a_run(sweep: Path) -> None:
     [
         ('method = "panet"', 'method = "pant"', "method: expected one of panet"),
         ("vary", "very", "expected name, method, settings and vary"),
+        ("[0, 1]", "0", "vary: expected lists of values by field"),
         ("panet.scale", "panet.scala", r"panet\.scala: expected one of"),
         ("[[runs]]", "[[run]]", r"expected tables \[\[runs\]\]"),
         ("tiny.toml", "none.toml", "expected a settings file"),
@@ -94,11 +97,20 @@ def test_states_are_told_apart(sweep: Path, tmp_path: Path) -> None:
     assert command(run, options)[-1] == "--resume"
     (folder / "failed.txt").write_text("")
     assert progress(run, folder).state == "failed"
-    (folder / "checkpoint.safetensors").write_bytes(b"")
-    log = {"iteration": 1, "loss": 0.5, "watched": {"a": 40.0, "b": 50.0}}
-    (folder / "log.jsonl").write_text(json.dumps(log) + "\n")
+    rows = [
+        {"iteration": 1, "loss": 0.5, "watched": {"a": 40.0, "b": 50.0}, "kept": True},
+        {"iteration": 1, "loss": 0.4, "watched": {"a": 1.0, "b": 2.0}, "kept": False},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    header = {"settings": run.settings.to_json()}
+    save_checkpoint(folder / "checkpoint.safetensors", {"x": torch.zeros(1)}, header)
     assert progress(run, folder).state == "done"
-    assert f"| {run.name} | done | 1 of 1 | 0.5 | 45.0 |" in table([run], tmp_path)
+    assert f"| {run.name} | done | 1 of 1 | 0.4 | 45.0 |" in table([run], tmp_path)
+    # the same folder, after the settings file was changed
+    file = tmp_path / "tiny.toml"
+    file.write_text(file.read_text().replace("side = 64", "side = 96"))
+    (folder / "failed.txt").unlink()
+    assert progress(read_sweep(sweep)[0], folder).state == "other settings"
 
 
 def test_two_sweeps_do_not_share_a_folder(

@@ -25,6 +25,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Dataset, Sample
 from training.encoders import build_encoder, encoder_record
 from training.panet import Panet
+from training.runlog import RunLog, read_log
 from training.settings import OptimizerSettings, RunSettings
 from training.torch_graph import trained_encoder
 from training.trainer import Trainer, TrainingError
@@ -60,7 +61,7 @@ class Forgetful(Panet):
     ("optimizer", "encoder", "workers", "place"),
     [
         (SMALL.optimizer, "mobilenet_v2", 0, ("step", 3)),
-        (SGD, "mobilenet_v2", 2, ("save", 4)),
+        (SGD, "mobilenet_v2", 2, ("save_state", 4)),
         (OptimizerSettings(pretrained_learning_rate=5e-5), "vit_tiny_detail", 0, ("step", 3)),
     ],
 )
@@ -168,6 +169,33 @@ def test_the_best_weights_are_kept_or_the_last(
     assert kept["last"]["iteration"] == 6
 
 
+def test_the_best_needs_something_to_be_chosen_by(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="'best' needs pictures to watch"):
+        make_run(tmp_path, samples, changed(trainer={"select": "best"}), samples[:1])
+
+
+def test_a_folder_belongs_to_one_process(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    first = make_run(tmp_path, samples)
+    first.start()
+    with pytest.raises(ValueError, match="another process trains here"):
+        make_run(tmp_path, samples).start()
+
+
+def test_a_row_that_was_cut_off_is_written_again(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"iteration": 2}\n{"iteration": 4}\n{"iter')
+    assert [row["iteration"] for row in read_log(log)] == [2, 4]
+    RunLog(tmp_path).rewind(2)
+    assert log.read_text() == '{"iteration": 2}\n'
+    log.write_text('{"iter\n{"iteration": 4}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl line 1: expected a row"):
+        read_log(log)
+
+
 def test_no_iterations_keep_the_start(samples: tuple[Sample, ...], tmp_path: Path) -> None:
     trainer = make_run(tmp_path, samples, changed(trainer={"iterations": 0}))
     start = {name: tensor.clone() for name, tensor in trainer.learner.state_dict().items()}
@@ -233,7 +261,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
         with pytest.raises(OSError, match=r"checkpoint\.safetensors: could not be written.*room"):
-            trainer.save(better=True)
+            trainer.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, ignored)

@@ -50,8 +50,8 @@ class Encoder(nn.Module):
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
-        if self.batch_norm != "trained":
-            for norm in self.norms():
+        for norm in self.norms():
+            if self.batch_norm != "trained" or not norm.weight.requires_grad:
                 norm.eval()
         return self
 
