@@ -16,33 +16,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from time import perf_counter
 from typing import Any
 
 from fsseg_sdk.errors import FssegError
 from training.annotations import KINDS
-from training.datasets import Dataset, open_dataset
 from training.evaluation import results
-from training.evaluation.engine import measure
-from training.evaluation.episodes import draw, numbers
-from training.evaluation.lists import FewShot, facts_of, file_name, folder_of, load, write
+from training.evaluation.fold import digest_now, name_of_all, part_of
+from training.evaluation.options import (
+    add_data,
+    add_episodes,
+    check_episodes,
+    kinds,
+    open_data,
+)
 from training.evaluation.pictures import marked_as
-from training.evaluation.pool import Pool
-from training.evaluation.predictor import Predictor, of_bundle
-from training.evaluation.protocols import PROTOCOLS, Protocol, fold_for, protocol_of
-from training.evaluation.provenance import unfit
-from training.evaluation.rows import list_facts, list_name, mean_rows, rows_of
+from training.evaluation.protocols import fold_for, protocol_of
+from training.evaluation.rows import mean_rows
 
-
-def kinds(text: str) -> list[str]:
-    """``"dense,scribble"``; for argparse."""
-    found = list(dict.fromkeys(text.split(",")))
-    for kind in found:
-        if kind not in KINDS:
-            raise argparse.ArgumentTypeError(
-                f"expected some of {', '.join(KINDS)}, got {kind!r}"
-            )
-    return found
+POOLS = {
+    "all": "all pictures, train and val,",
+    "val": "the pictures that are not split train",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,15 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--raw", metavar="ENCODER", help="an encoder with the ImageNet weights of --weights")
     add("--weights", type=Path, metavar="FILE")
     add("--name", help="of the model, in tables; default: what the file says")
-    add("--data", type=Path, required=True, help="folder of a labelled set")
-    add("--protocol", choices=list(PROTOCOLS), default="panet-417")
-    add("--folds", type=numbers, default=numbers("0-3"))
-    add("--shots", type=numbers, default=[1, 5], help="1 to 15")
-    add("--ways", type=numbers, default=[1], help="classes of an episode, 1 to 5")
+    add_data(parser)
+    add_episodes(parser, "the first so many of each list")
     add("--annotation", type=kinds, default=["dense"], help=", ".join(KINDS))
-    add("--runs", type=int, default=5, help="lists, of seeds 0 to RUNS - 1")
-    add("--episodes", type=int, default=1000, help="the first so many of each list")
-    add("--fewest", type=int, help="pictures that a class needs to be asked for")
     add("--lists", type=Path, metavar="FOLDER", help="of the lists; missing ones are drawn there")
     add("--bfloat16", action="store_true", help="--torch and --raw: the encoder under autocast")
     add("--cache-gb", type=float, default=2.0, help="features to keep, in float16; 0 keeps none")
@@ -83,11 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--raw and --weights belong together")
     if options.bundle is not None and options.bfloat16:
         parser.error("--bfloat16 is for --torch and --raw; a bundle has its own precision")
-    if min(options.runs, options.episodes) < 1 or options.cache_gb < 0:
-        parser.error("--runs and --episodes take 1 or more, --cache-gb 0 or more")
+    if options.cache_gb < 0:
+        parser.error("--cache-gb takes 0 or more")
+    if options.json is not None and options.json.is_dir():
+        parser.error(f"--json: expected a file to write, got the folder {options.json}")
+    check_episodes(parser, options)
     try:
         run(options)
-    except (FileNotFoundError, ValueError, FssegError) as error:
+    except (OSError, ValueError, ModuleNotFoundError, FssegError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     return 0
@@ -95,41 +86,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, write and print; the result as written."""
-    data, protocol = open_dataset(options.data), protocol_of(options.protocol)
-    options.annotation = marked_as(options.annotation, data.samples[:1])
+    data, protocol = open_data(options), protocol_of(options.protocol)
+    folds = [fold_for(data, protocol, number) for number in options.folds]
+    tested = [s for s in data.samples if options.pool == "all" or s.split != "train"]
+    options.annotation = marked_as(options.annotation, tested)
     asked = {
         "protocol": protocol.name,
         "data": data.name,
         "pictures": len(data.samples),
-        "model": options.bundle or options.torch or f"{options.raw} {options.weights.name}",
+        "model": options.bundle or options.torch or f"{options.raw} {options.weights}",
         **{k: getattr(options, k) for k in ("shots", "ways", "annotation", "runs", "episodes")},
         "fewest": options.fewest,
+        "pool": options.pool,
+        "lists": None if options.lists is None else str(options.lists),
         "bfloat16": options.bfloat16,
+        "cache": options.cache_gb > 0,  # features are rounded then
     }
     partial = results.Partial(options.json, asked)
-    caveat = results.caveat(fold_for(data, protocol, options.folds[0]).split, len(data.samples))
-    for line in (*protocol.lines(), f"native: {data.name}'s pictures as they are on disk.", caveat):
+    caveat = results.caveat(data.name, folds[0].split, len(data.samples))
+    native = f"native: {data.name}'s pictures as they are on disk."
+    for line in (*protocol.lines(POOLS[options.pool]), native, caveat):
         print(fill(line, 100))
     for fold in options.folds:
         if fold in partial.folds:
+            known = partial.folds[fold]["model"].get("digest")
+            if digest_now(options, fold) != known:
+                raise ValueError(
+                    f"{partial.path}: fold {fold} was measured with another model (SHA-256 "
+                    f"{str(known)[:12]}...). Put that one back, remove the file, or write to "
+                    "another --json."
+                )
             print(f"fold {fold}: done before")
         else:
-            partial.add(_fold(options, data, protocol, fold))
+            partial.add(part_of(options, data, protocol, fold))
     parts = [partial.folds[fold] for fold in options.folds]
     rows = [row for part in parts for row in part["rows"]]
     if not rows:
-        raise ValueError("nothing was measured: no fold has enough pictures for what was asked")
+        notes = " ".join(note for part in parts for note in part["notes"])
+        raise ValueError(f"nothing was measured: no fold has what was asked for. {notes}")
     lists = {name: each for part in parts for name, each in part["lists"].items()}
+    left_out = [problem for problem in data.problems if problem.kind != "split"]
     result = {
         "protocol": protocol.name,
-        "data": {"name": data.name, "pictures": len(data.samples), "caveat": caveat},
+        "data": {
+            "name": data.name,
+            "pictures": len(data.samples),
+            "pool": options.pool,
+            "fewest": options.fewest,
+            "caveat": caveat,
+        },
         "model": {
-            "name": options.name or _name(parts),
+            "name": options.name or name_of_all(parts),
             **{k: v for k, v in parts[-1]["model"].items() if k != "name"},
         },
         "models": {str(part["fold"]): part["model"] for part in parts},
         "seconds": {str(part["fold"]): part.get("seconds") for part in parts},
-        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        "machine": {str(part["fold"]): part.get("machine") for part in parts},
+        "notes": [
+            *(
+                [f"{len(left_out)} pictures of {data.name} are left out: {left_out[0]}"]
+                if left_out
+                else []
+            ),
+            *dict.fromkeys(note for part in parts for note in part["notes"]),
+        ],
         "rows": rows,
         "means": mean_rows(rows, lists),
         "lists": lists,
@@ -139,98 +159,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         partial.remove()
     report(result)
     return result
-
-
-def _name(parts: Sequence[Mapping[str, Any]]) -> str:
-    """What the models of all folds are called, without the number of one."""
-    last = parts[-1]
-    name = str(last["model"]["name"])
-    return name.replace(f"-fold{last['fold']}", "") if len(parts) > 1 else name
-
-
-def _fold(
-    options: argparse.Namespace, data: Dataset, protocol: Protocol, fold: int
-) -> dict[str, Any]:
-    """One fold's part of the result."""
-    began = perf_counter()
-    pool = Pool.of(data, protocol, fold, options.fewest)
-    lists, notes = _lists(options, pool)
-    notes += pool.lines(data.class_names)
-    part: dict[str, Any] = {"fold": fold, "notes": notes, "rows": [], "lists": {}, "model": {}}
-    predictor = _predictor(options, protocol, fold)
-    part["model"] = predictor.facts
-    if not lists:
-        return part
-    if reason := unfit(predictor.facts, data.name, pool.fold.split, fold):
-        if (predictor.facts.get("trained") or {}).get("fold") is not None:
-            raise ValueError(
-                f"fold {fold}: {reason}. Give a model for each fold, with {{fold}} in the path."
-            )
-        notes.append(f"fold {fold}: {reason}: these are no figures on new classes.")
-    print(f"fold {fold}: {predictor.facts['name']}, input {predictor.facts['input']}")
-    counts = measure(
-        predictor,
-        pool,
-        {kind: [e for each in runs for e in each] for kind, runs in lists.items()},
-        options.annotation,
-    )
-    part["lists"] = {list_name(fold, *kind): list_facts(runs) for kind, runs in lists.items()}
-    part["rows"] = rows_of(fold, counts, part["lists"], data.class_names)
-    part["seconds"] = perf_counter() - began
-    print(
-        f"fold {fold}: {part['seconds']:.0f} s, {counts.encoded} pictures encoded, "
-        f"{counts.ms_per_query:.0f} ms a query"
-    )
-    return part
-
-
-def _lists(
-    options: argparse.Namespace, pool: Pool
-) -> tuple[dict[tuple[int, int], list[list[FewShot]]], list[str]]:
-    """(shots, ways) -> the episodes of each run; and a sentence for each that cannot be had."""
-    folder = options.lists or folder_of(pool.data)
-    lists: dict[tuple[int, int], list[list[FewShot]]] = {}
-    notes = []
-    for ways in options.ways:
-        for shots in options.shots:
-            runs = []
-            for seed in range(options.runs):
-                path = folder / file_name(pool.protocol, pool.fold.number, shots, ways, seed)
-                if not path.is_file():
-                    try:
-                        drawn = draw(pool, shots, ways, seed)
-                    except ValueError as error:
-                        notes.append(str(error))
-                        break
-                    write(path, drawn, facts_of(pool, shots, ways, seed, len(drawn)))
-                    print(f"drawn: {path.name}")
-                episodes = load(path, pool, shots, ways)
-                if len(episodes) < options.episodes:
-                    raise ValueError(
-                        f"{path}: expected {options.episodes} episodes, got {len(episodes)}. Ask "
-                        "for fewer with --episodes, or draw a longer list."
-                    )
-                runs.append(episodes[: options.episodes])
-            if len(runs) == options.runs:
-                lists[shots, ways] = runs
-    return lists, notes
-
-
-def _predictor(options: argparse.Namespace, protocol: Protocol, fold: int) -> Predictor:
-    most_bytes = round(options.cache_gb * 2**30)
-    if options.bundle is not None:
-        path = options.bundle.replace("{fold}", str(fold))
-        return of_bundle(path, options.threads, most_bytes)
-    import torch
-
-    from training.evaluation.models import of_checkpoint, of_weights
-
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    how = {"bfloat16": options.bfloat16, "most_bytes": most_bytes}
-    if options.torch is not None:
-        return of_checkpoint(options.torch.replace("{fold}", str(fold)), protocol, **how)
-    return of_weights(options.raw, options.weights, protocol, **how)
 
 
 def report(result: Mapping[str, Any]) -> None:

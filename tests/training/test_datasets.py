@@ -108,6 +108,18 @@ def test_an_indexed_folder_is_found_by_itself(drawn: Path) -> None:
     assert open_dataset(drawn) == Dataset.open(drawn)
 
 
+def test_the_folder_that_one_stands_in_has_a_name(
+    write_set: WriteSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_set(row(0), name="parts")
+    monkeypatch.chdir(folder)
+    dataset = open_dataset(".")
+    assert dataset.name == "parts"
+    assert dataset.samples[0].key == "parts/0"
+    monkeypatch.chdir(folder / "images")
+    assert open_dataset("..").name == "parts"
+
+
 def test_a_mask_of_another_size_is_refused(write_set: WriteSet) -> None:
     folder = write_set(row(1))
     Image.new("L", (61, 40)).save(folder / "masks" / "1.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,22 @@ from torch import Tensor, nn
 from fsseg_sdk import Segmenter, ops
 from tests import tiny
 from tests.data import data_root, weights_root
-from training import evaluate as command
 from training.annotations import make, seed_of
 from training.checkpoint import save_checkpoint
 from training.datasets import Dataset
-from training.evaluation import engine, provenance, results
+from training.evaluation import engine
 from training.evaluation.episodes import draw
 from training.evaluation.lists import FewShot
-from training.evaluation.models import of_weights
-from training.evaluation.pictures import marked_as, way_labels
+from training.evaluation.models import of_checkpoint, of_weights
 from training.evaluation.pool import Pool
 from training.evaluation.predictor import SdkPredictor, of_bundle, segmenter_on
 from training.evaluation.protocols import PANET_417, PFENET_473, Protocol
-from training.evaluation.rows import SAME, list_facts, list_name, mean_rows, rows_of
+from training.evaluation.rows import list_facts, list_name, rows_of
 from training.evaluation.torch_predictor import TorchPredictor
 from training.remembering import RememberingGraph
+
+from .pretrained import filled
+from .squares import draw_parts
 
 SQUASHED = replace(PANET_417, side=64, support_ignore="leave out")
 PADDED = replace(PFENET_473, side=64, least_query=0.0, least_support=0.0)
@@ -56,38 +57,9 @@ class AverageColours(nn.Module):
         return torch.tanh(nn.functional.conv2d(colours, self.weight, self.bias))
 
 
-COLOURS = {1: (220, 40, 30), 2: (40, 200, 60), 3: (30, 60, 220)}
-
-
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Coloured squares on speckled grey, two or three to a picture, of several shapes; a strip of
-    each is to be ignored."""
-    folder = tmp_path_factory.mktemp("squares") / "parts"
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    generator, lines = np.random.default_rng(4), []
-    for number in range(12):
-        height, width = 64 - 6 * (number % 3), 64 + 8 * (number % 2)
-        pixels = generator.integers(70, 170, (height, width, 1)).repeat(3, 2).astype(np.uint8)
-        labels = np.zeros((height, width), np.uint8)
-        shown = [c for c in COLOURS if number % 4 != c]
-        for place, identity in enumerate(shown):
-            left = place * width // len(shown) + generator.integers(0, 6)
-            top, side = generator.integers(4, height - 22), generator.integers(12, 18)
-            labels[top : top + side, left : left + side] = identity
-            noise = generator.integers(-30, 30, 3)
-            pixels[labels == identity] = np.clip(np.array(COLOURS[identity]) + noise, 0, 255)
-        labels[:3] = 255
-        Image.fromarray(pixels).save(folder / "images" / f"{number:02d}.png")
-        Image.fromarray(labels).save(folder / "masks" / f"{number:02d}.png")
-        line = {"image": f"images/{number:02d}.png", "mask": f"masks/{number:02d}.png"}
-        classes = [{"id": c, "name": str(c), "frac": float((labels == c).mean())} for c in shown]
-        lines.append({**line, "split": "val", "classes": classes, "source": "drawn here"})
-    (folder / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    meta = {"classes": ["background", "red", "green", "blue"], "licence": "ours"}
-    (folder / "meta.json").write_text(json.dumps(meta))
-    return Dataset.open(folder)
+    return draw_parts(tmp_path_factory.mktemp("squares") / "parts")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +114,7 @@ def test_two_passes_equal_one_episode_at_a_time(parts: Dataset, bundle: Path, ki
             expected = reference(segmenter, pool, episode, kind, None)
             assert found["native"][index].tolist() == expected.tolist()
     assert counts.encoded <= 2 * len(pool.samples)
+    assert counts.ms_per_query is not None
     assert 0 < counts.ms_per_query < 1e3 * counts.seconds
 
 
@@ -228,199 +201,50 @@ def test_what_is_kept_changes_nothing_but_the_number_of_passes(
             assert difference <= 0.002 * counted.sum()
 
 
-def test_labels_of_the_classes_asked_for() -> None:
-    labels = np.array([[0, 7, 9, 255]], np.uint8)
-    assert way_labels(labels, (9, 7), "leave out").tolist() == [[0, 2, 1, 255]]
-    assert way_labels(labels, (9,), "background").tolist() == [[0, 0, 1, 0]]
-    many = np.array([[0, 700, 300]], np.uint16)
-    assert way_labels(many, (300,), "leave out").tolist() == [[0, 0, 1]]
+class Slow(SdkPredictor):
+    """Takes long for what is no part of a user's query."""
+
+    def segment(self, *given: Any) -> list[NDArray[np.uint8]]:
+        time.sleep(0.4)
+        return super().segment(*given)
 
 
-def test_boxes_of_a_set_without_instances_are_called_those_of_components(parts: Dataset) -> None:
-    kinds = ["dense", "box-largest", "box-component", "box-random"]
-    expected = ["dense", "box-component", "box-component-random"]
-    assert marked_as(kinds, parts.samples) == expected
+def test_a_query_is_timed_as_a_user_runs_it(parts: Dataset, bundle: Path) -> None:
+    """Without IoU's sizes, hashing and what prepares the task; nothing where nothing ran."""
+    pool = Pool.of(parts, SQUASHED, 0)
+    lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 2)}
+    own = of_bundle(str(bundle), 1, 1 << 20)
+    slow = Slow(own.segmenter, own.graph, {})
+    counts = engine.measure(slow, pool, lists, ["dense"])
+    assert counts.seconds > 0.8
+    assert counts.ms_per_query is not None
+    assert 0 < counts.ms_per_query < 300
+    again = engine.measure(slow, pool, lists, ["dense"])  # all pictures are kept
+    assert (again.encoded, again.ms_per_query) == (0, None)
 
 
-def arguments(parts: Dataset, folder: Path, *more: str) -> list[str]:
-    data = str(parts.samples[0].image.parents[1])
-    lists = ["--lists", str(folder / "lists"), "--json", str(folder / "out.json")]
-    return ["--data", data, "--folds", "0", "--runs", "2", "--episodes", "6", *lists, *more]
-
-
-def test_the_command_writes_what_it_prints(
-    parts: Dataset, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--shots", "1,2,15", "--ways", "1,2", "--annotation", "dense,scribble"]
-    assert command.main([str(bundle), *arguments(parts, tmp_path, *options)]) == 0
-    printed = capsys.readouterr().out
-    result = results.read_result(tmp_path / "out.json")
-    assert not (tmp_path / "out.json.part").exists()
-    assert result["model"]["name"] == "tiny"
-    assert len(result["model"]["digest"]) == 64
-    settings = {(r["shots"], r["ways"], r["annotation"]) for r in result["rows"]}
-    assert settings == {(k, n, a) for k in (1, 2) for n in (1, 2) for a in ("dense", "scribble")}
-    assert any("15-shot" in note for note in result["notes"])
-    assert "15-shot" in printed
-    for row in result["rows"]:
-        entries = result["lists"][row["list"]]
-        assert row["episodes"] == 12
-        assert len(row["runs"]) == 2
-        assert len(entries["run"]) == len(row["union"]) == 12 * row["ways"]
-        assert row["miou"] == pytest.approx(np.mean(row["runs"]))
-        assert row["interval"][0] <= row["miou"] <= row["interval"][1]
-        assert set(row["per_class"]) <= set(parts.class_names)
-        assert f"{row['miou']:.1f}" in printed
-    rules = {r["false_positives"] for r in result["rows"] if r["ways"] == 2}
-    assert rules == {"all", "present"}
-    assert {r["false_positives"] for r in result["rows"] if r["ways"] == 1} == {"all"}
-    assert result["data"]["caveat"] in " ".join(printed.split())
-    assert "compare these figures with each other" in printed.replace("\n", " ")
-
-
-def test_an_interrupted_evaluation_goes_on(
-    parts: Dataset,
-    bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """What is done is not done again, and the result is that of an unbroken run."""
-    asked = [str(bundle), *arguments(parts, tmp_path, "--shots", "1")]
-    assert command.main(asked) == 0
-    whole = (tmp_path / "out.json").read_bytes()
-    write, measure = results.write_result, command.measure
-
-    def full(path: Path, result: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(results, "write_result", full)
-    with pytest.raises(KeyboardInterrupt):
-        command.main(asked)
-    part = tmp_path / "out.json.part"
-    assert len(part.read_text().splitlines()) == 2
-    monkeypatch.setattr(results, "write_result", write)
-    monkeypatch.setattr(command, "measure", None)
-    assert command.main([*asked, "--runs", "1"]) == 2
-    assert "another evaluation: runs was 2, now 1" in capsys.readouterr().err
-    assert command.main(asked) == 0
-    assert "fold 0: done before" in capsys.readouterr().out
-    ours, theirs = json.loads((tmp_path / "out.json").read_bytes()), json.loads(whole)
-    for each in (ours, theirs):
-        del each["seconds"]
-        for row in each["rows"]:
-            del row["ms_per_query"]
-    assert ours == theirs
-    part.write_text(json.dumps({}) + "\n")
-    monkeypatch.setattr(command, "measure", measure)
-    assert command.main(asked) == 2  # a part of something else
-
-
-def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
-    asked = {"protocol": "panet-417"}
-    partial = results.Partial(tmp_path / "out.json", asked)
-    partial.add({"fold": 1, "rows": []})
-    path = tmp_path / "out.json.part"
-    path.write_text(path.read_text() + '{"fold": 2, "ro')
-    again = results.Partial(tmp_path / "out.json", asked)
-    assert set(again.folds) == {1}
-    again.add({"fold": 2, "rows": []})
-    assert set(results.Partial(tmp_path / "out.json", asked).folds) == {1, 2}
-
-
-def test_the_mean_over_folds() -> None:
-    """Folds count alike, however many pictures they have."""
-    lists, rows = {}, []
-    for fold, value, count in ((1, 40, 30), (2, 60, 5)):
-        queries = [f"p{n // 2}" for n in range(2 * count)]
-        classes = [fold] * len(queries)
-        lists[f"f{fold}"] = {"run": [0, 1] * count, "query": queries, "class": classes}
-        row = {
-            **dict.fromkeys(SAME, 1),
-            "fold": fold,
-            "list": f"f{fold}",
-            "miou": value,
-            "fbiou": 70.0,
-            "runs": [value - 1, value + 1],
-            "intersection": [value] * len(queries),
-            "union": [100] * len(queries),
-        }
-        rows.append(row)
-    (mean,) = mean_rows(rows, lists, repeats=20)
-    assert (mean["miou"], mean["folds"], mean["runs"]) == (50, [1, 2], [49, 51])
-    assert mean["interval"] == pytest.approx([50, 50])
-    assert mean_rows(rows[:1], lists) == []
-
-
-def test_models_of_several_folds_have_one_name() -> None:
-    parts = [{"fold": fold, "model": {"name": f"rn50-fold{fold}"}} for fold in (1, 2)]
-    assert command._name(parts) == "rn50"
-    assert command._name(parts[:1]) == "rn50-fold1"
-
-
-def test_a_model_must_not_have_seen_the_classes() -> None:
-    def reason(header: dict[str, Any]) -> str | None:
-        return provenance.unfit(
-            {"trained": provenance.trained(header)}, "voc2012", "pascal-5i", 2
-        )
-
-    data = {"split": "pascal-5i", "fold": 2}
-    assert reason({"settings": {"data": data}, "pictures": {"voc2012": 9}}) is None
-    assert "fold 1" in str(reason({"settings": {"data": {**data, "fold": 1}}}))
-    assert "without a fold" in str(reason({"pictures": {"voc2012": 9}, "settings": {}}))
-    assert reason({"pictures": {"coco": 9}, "settings": {}}) is None
-    assert reason({}) is None
-
-
-def test_a_checkpoint_of_another_fold_is_refused(
-    parts: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And one that says nothing of folds is evaluated, at the protocol's size."""
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_bundle_is_its_checkpoint(parts: Dataset, tmp_path: Path) -> None:
+    """A real encoder, once as ONNX with weights in float16 through the SDK, once in torch."""
+    pytest.importorskip("onnx")
+    from export.build import ExportSettings, export_bundle
     from training.encoders import build_encoder
 
-    tensors = build_encoder("mobilenet_v2").state_dict()
-    header: dict[str, Any] = {
+    tensors = filled(build_encoder("mobilenet_v2").state_dict())
+    header = {
         "encoder": {"name": "mobilenet_v2", "settings": {}},
         "method": {"name": "panet", "settings": {"scale": 20.0}},
-        "settings": {"data": {"split": "pascal-5i", "fold": 0}, "trainer": {"seed": 3}},
+        "settings": {"data": {"split": None, "fold": None}},
     }
-    path = tmp_path / "run" / "checkpoint.safetensors"
-    save_checkpoint(path, {f"encoder.{k}": t for k, t in tensors.items()}, header)
-    asked = arguments(parts, tmp_path, "--shots", "1", "--runs", "1", "--episodes", "1")
-    assert command.main(["--torch", str(path), *asked]) == 2
-    assert "fold 0 of pascal-5i" in capsys.readouterr().err
-    (tmp_path / "out.json.part").unlink()
-    header["settings"]["data"] = {"split": None, "fold": None}
-    whole = {f"encoder.{k}": t for k, t in tensors.items()}
-    save_checkpoint(tmp_path / "run0" / "c.safetensors", whole, header)
-    named = ["--torch", str(tmp_path / "run{fold}" / "c.safetensors"), "--bfloat16"]
-    assert command.main([*named, *asked]) == 0
-    model = results.read_result(tmp_path / "out.json")["model"]
-    assert (model["name"], model["precision"], model["trained"]["seed"]) == ("run0", "bf16", 3)
-    assert model["input"].startswith("417 x 417")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ["a.fsseg", "--torch", "b"],
-        [],
-        ["--raw", "resnet50"],
-        ["a.fsseg", "--bfloat16"],
-        ["a.fsseg", "--annotation", "dots"],
-        ["a.fsseg", "--shots", "few"],
-        ["a.fsseg", "--episodes", "0"],
-    ],
-)
-def test_options_that_make_no_sense(wrong: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main([*wrong, "--data", "nowhere"])
-
-
-def test_missing_things_are_named(
-    parts: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command.main(["default", "--data", str(tmp_path / "none")]) == 2
-    assert "none" in capsys.readouterr().err
-    assert command.main(["no-such-bundle", *arguments(parts, tmp_path, "--shots", "1")]) == 2
-    assert "no-such-bundle" in capsys.readouterr().err
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(checkpoint, {f"encoder.{k}": t for k, t in tensors.items()}, header)
+    settings = ExportSettings(name="real", input_size=(128, 128), geometry="squash")
+    export_bundle(checkpoint, tmp_path / "real.fsseg", settings)
+    protocol = replace(SQUASHED, side=128)
+    pool = Pool.of(parts, protocol, 0)
+    lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 8), (5, 1): draw(pool, 5, 1, 1, 8)}
+    own = miou(of_bundle(str(tmp_path / "real.fsseg"), 1), pool, lists, parts.class_names)
+    other = miou(of_checkpoint(checkpoint, protocol), pool, lists, parts.class_names)
+    assert max(own.values()) > 10  # random weights, but an empty mask would agree, too
+    for setting, value in own.items():
+        assert other[setting] == pytest.approx(value, abs=0.2), setting

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import pytest
 
 from tests.data import REPOSITORY, data_root
 from training.datasets import Dataset, Sample
-from training.evaluation import episodes as command
-from training.evaluation.episodes import draw, numbers
-from training.evaluation.lists import FewShot, facts_of, file_name, load, write
+from training.evaluation.episodes import draw
+from training.evaluation.lists import facts_of, file_name, load, write
 from training.evaluation.lots import Lot
 from training.evaluation.pool import Pool
 from training.evaluation.protocols import (
@@ -31,9 +28,8 @@ from training.evaluation.protocols import (
     protocol_of,
 )
 
-from .conftest import row
+from .squares import VOC
 
-VOC = ("background", "aeroplane", *map(str, range(2, 12)), "dog", *map(str, range(13, 21)))
 LISTS = REPOSITORY / "episodes"
 
 
@@ -97,7 +93,7 @@ def test_drawn_lists_pass_their_own_checks(
     own = pool(protocol_of(name), fewest=8)
     drawn = draw(own, shots, ways, 3, 60)
     write(tmp_path / "list.jsonl", drawn, facts_of(own, shots, ways, 3, 60))
-    assert load(tmp_path / "list.jsonl", own, shots, ways) == drawn
+    assert load(tmp_path / "list.jsonl", own, shots, ways, 3) == drawn
 
 
 def test_more_shots_are_the_same_episodes_with_more_supports() -> None:
@@ -197,71 +193,6 @@ def test_a_set_split_by_class_is_asked_for_its_test_classes() -> None:
     assert Pool.of(data, PANET_417, 0).classes(1) == [3, 4]
 
 
-GOOD = {"query": "0000", "support": {"11": ["0003"]}}
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        ({"query": "9999"}, "'9999' is not in the test pool"),
-        ({"support": {"11": ["0001"]}}, "'0001' does not show class 11"),
-        ({"support": {"11": ["0000"]}}, "the query '0000' is among the supports"),
-        ({"support": {"11": ["0003", "0006"]}}, "1 classes with 1 supports"),
-        ({"support": {"3": ["0003"]}}, "class 3 is not novel"),
-        ({"support": {"12": ["0001"]}}, "shows none of the classes"),
-        ({"support": {"dog": ["0003"]}}, "invalid literal"),
-        ({"support": None}, "items"),
-    ],
-)
-def test_a_broken_line_is_refused(
-    broken: dict[str, object], reason: str, tmp_path: Path
-) -> None:
-    path, own = tmp_path / "list.jsonl", pool()
-    facts = json.dumps(facts_of(own, 1, 1, 0, 2))
-    path.write_text(f"{facts}\n{json.dumps(GOOD)}\n{json.dumps(GOOD | broken)}\n")
-    with pytest.raises(ValueError, match=rf"list\.jsonl, line 3: .*{reason}"):
-        load(path, own, 1, 1)
-
-
-def test_a_support_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
-    path, own = tmp_path / "list.jsonl", pool()
-    twice = {"query": "0000", "support": {"11": ["0003", "0003"]}}
-    path.write_text(json.dumps(facts_of(own, 2, 1, 0, 1)) + "\n" + json.dumps(twice) + "\n")
-    with pytest.raises(ValueError, match="line 2: a support stands there twice"):
-        load(path, own, 2, 1)
-
-
-def test_a_line_without_a_field_or_json_is_refused(tmp_path: Path) -> None:
-    path, own = tmp_path / "list.jsonl", pool()
-    facts = json.dumps(facts_of(own, 1, 1, 0, 1))
-    for line, reason in (('{"query": "0000"}', "lacks 'support'"), ("{", "Expecting")):
-        path.write_text(f"{facts}\n{line}\n")
-        with pytest.raises(ValueError, match=f"line 2: {reason}"):
-            load(path, own, 1, 1)
-    path.write_text(facts + "\n")
-    with pytest.raises(ValueError, match="expected episodes"):
-        load(path, own, 1, 1)
-    with pytest.raises(FileNotFoundError, match=r"training\.evaluation\.episodes"):
-        load(tmp_path / "none.jsonl", own, 1, 1)
-
-
-def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
-    path, own = tmp_path / "list.jsonl", pool()
-    write(path, [FewShot("0000", ((11, ("0003",)),))], facts_of(own, 1, 1, 0, 1))
-    assert len(load(path, own, 1, 1)) == 1
-    with pytest.raises(ValueError, match="line 1: shots: expected 2, got 1"):
-        load(path, own, 2, 1)
-    with pytest.raises(ValueError, match="line 1: protocol: expected 'hsnet-400'"):
-        load(path, pool(HSNET_400), 1, 1)
-
-
-def test_numbers() -> None:
-    assert numbers("0-3") == [0, 1, 2, 3]
-    assert numbers("1,5,2-3") == [1, 5, 2, 3]
-    with pytest.raises(Exception, match="1,5 or 0-3"):
-        numbers("one")
-
-
 def test_committed_lists_are_what_their_sums_say() -> None:
     lines = (LISTS / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
@@ -286,18 +217,3 @@ def test_the_committed_lists_are_drawn_again(tmp_path: Path) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert f"{digest}  {file_name(protocol, 3, 1, 1, 0)}" in sums, name
         path.unlink()
-
-
-def test_the_command_draws_what_is_asked(
-    tmp_path: Path, write_set: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_set(*(row(n) for n in range(6)))
-    options = ["--data", str(folder), "--out", str(tmp_path / "lists"), "--runs", "2"]
-    assert command.main([*options, "--folds", "0", "--shots", "1,7", "--episodes", "5"]) == 0
-    assert "0 have them" in capsys.readouterr().out  # seven shots of six pictures
-    names = [f"panet-417-fold0-1shot-seed{seed}.jsonl" for seed in (0, 1)]
-    assert sorted(p.name for p in (tmp_path / "lists").iterdir()) == names
-    lines = (tmp_path / "lists" / names[0]).read_text().splitlines()
-    assert len(lines) == 6
-    assert command.main([*options, "--folds", "2"]) == 2
-    assert "one fold" in capsys.readouterr().err

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+
+from training.files import write_whole
 
 VERSION = 1
 FEW = 200  # items for which starting processes takes longer than it saves
@@ -60,17 +60,10 @@ def load_rows(file: Path, expected: str) -> tuple[Row, list[Row]] | None:
 def save_rows(file: Path, expected: str, facts: Row, rows: Sequence[Row]) -> None:
     """Write the file whole or not at all. Where it cannot be written a warning says so: the set
     can still be used, but will be read again the next time."""
-    partial = None
+    head = {"stamp": expected, "rows": len(rows), "facts": facts}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".partial")
-        with os.fdopen(handle, "w") as lines:
-            head = {"stamp": expected, "rows": len(rows), "facts": facts}
-            lines.writelines(json.dumps(row) + "\n" for row in (head, *rows))
-        os.replace(partial, file)
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in (head, *rows)))
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         warnings.warn(
             f"{file}: the index of this set cannot be kept ({error.strerror}); every mask will be "
             "read again the next time. Pass another folder as cache.",

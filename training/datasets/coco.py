@@ -54,6 +54,10 @@ class CocoSample(Sample):
     def read_labels(self) -> np.ndarray:
         return draw(self.objects, self.size)
 
+    @property
+    def tells_apart(self) -> bool:
+        return True
+
     def instances(self, identity: int) -> list[np.ndarray]:
         """As annotated: what a smaller object hides is part of them."""
         return [

@@ -79,6 +79,10 @@ class BaseOnly(Sample):
     def key(self) -> str:
         return self.inner.key
 
+    @property
+    def tells_apart(self) -> bool:
+        return self.inner.tells_apart
+
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         pixels, labels = self.inner.read()
         return pixels, self.fold.hide_novel(labels, self.label)

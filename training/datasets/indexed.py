@@ -8,6 +8,7 @@ ignore.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Dataset:
             FileNotFoundError: the folder has no ``index.jsonl`` or ``meta.json``.
             ValueError: a line of the index lacks a field or is not JSON; the message numbers it.
         """
-        folder = Path(folder)
+        folder = Path(os.path.abspath(folder))  # so that "." has a name, too
         for needed in ("index.jsonl", "meta.json"):
             if not (folder / needed).is_file():
                 raise FileNotFoundError(

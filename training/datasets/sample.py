@@ -123,6 +123,11 @@ class Sample:
         """Marked NonCommercial or NoDerivs: for measuring, not for training what is shipped."""
         return self.licence is not None and RESTRICTED.search(self.licence) is not None
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether :meth:`instances` knows the objects of this picture; no file is read."""
+        return False
+
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """``([H, W, 3] uint8 RGB, [H, W] class ids)``.
 

@@ -44,6 +44,10 @@ class VocSample(Sample):
     def read_labels(self) -> np.ndarray:
         return read_classes(self.mask)
 
+    @property
+    def tells_apart(self) -> bool:
+        return self.objects is not None
+
     def instances(self, identity: int) -> list[np.ndarray] | None:
         if self.objects is None:
             return None

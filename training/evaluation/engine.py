@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets import DataError
 from training.evaluation.lists import FewShot
 from training.evaluation.metrics import confusion
 from training.evaluation.pictures import mark, resized, way_labels
@@ -25,6 +26,8 @@ from training.evaluation.pool import Pool
 from training.evaluation.predictor import Predictor
 
 T = TypeVar("T")
+MOST_BROKEN = 100  # then it is no single picture that is broken
+MOST_TIMED = 50
 
 
 class Setting(NamedTuple):
@@ -46,14 +49,19 @@ class Support(NamedTuple):
 @dataclass(frozen=True)
 class FoldCounts:
     """confusions: setting -> name of a resolution -> ``[E, N + 1, N + 1]`` pixels, rows of the
-    truth; E runs over the episodes of all runs. ms_per_query: from a decoded picture to its
-    labels, encoder (the median over pictures that went through it) and all else (the median over
-    queries). encoded: how often the encoder ran. seconds: of the whole fold."""
+    truth; E runs over those episodes of all runs that could be run. ms_per_query: from a decoded
+    picture to its labels at its own size, with supports that are prepared: encoder (the median over
+    pictures that went through it) and all else (the median over some queries); None where the
+    encoder did not run. encoded: how often it ran. seconds: of the whole fold. kept: (shots, ways)
+    -> which episodes were run, all but those that meet a broken picture. broken: picture -> what
+    is wrong with it."""
 
     confusions: Mapping[Setting, Mapping[str, NDArray[np.int64]]]
-    ms_per_query: float
+    ms_per_query: float | None
     encoded: int
     seconds: float
+    kept: Mapping[tuple[int, int], Sequence[int]]
+    broken: Mapping[str, str]
 
 
 def measure(
@@ -61,23 +69,63 @@ def measure(
     pool: Pool,
     lists: Mapping[tuple[int, int], Sequence[FewShot]],
     annotations: Sequence[str],
+    skip_broken: bool = False,
 ) -> FoldCounts:
     """Run every episode of a fold.
 
     Args:
         lists: (shots, ways) -> the episodes of all runs, one after another.
         annotations: kinds of marks; each list is run with each.
+        skip_broken: leave out episodes with a picture that cannot be used, 100 pictures at most.
+
+    Raises:
+        DataError: a picture or mask cannot be used; the message names the file.
     """
     began, before = perf_counter(), len(predictor.times)
-    rows = _supports(predictor, pool, lists, annotations)
-    confusions, times = _queries(predictor, pool, lists, annotations, rows)
+    broken = Broken(skip_broken)
+    rows = _supports(predictor, pool, lists, annotations, broken)
+    confusions, times = _queries(predictor, pool, lists, annotations, rows, broken)
+    kept = {
+        kind: [index for index, each in enumerate(episodes) if not broken.meets(each)]
+        for kind, episodes in lists.items()
+    }
+    for setting, found in confusions.items():
+        for name, counted in found.items():
+            found[name] = counted[kept[setting.shots, setting.ways]]
     encoder = predictor.times[before:]
+    known = len(encoder) > 0 and len(times) > 0
     return FoldCounts(
         confusions,
-        1e3 * float(np.median(encoder) + np.median(times)),
+        1e3 * float(np.median(encoder) + np.median(times)) if known else None,
         len(encoder),
         perf_counter() - began,
+        kept,
+        broken.pictures,
     )
+
+
+class Broken:
+    """The pictures that cannot be used, where that was allowed."""
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed, self.pictures = allowed, dict[str, str]()
+
+    def note(self, key: str, error: DataError) -> None:
+        """
+        Raises:
+            DataError: none may be left out, or not that many.
+        """
+        if not self.allowed:
+            raise error
+        self.pictures[key] = str(error)
+        if len(self.pictures) > MOST_BROKEN:
+            raise DataError(
+                f"more than {MOST_BROKEN} pictures cannot be used; the last: {error}", error.file
+            ) from error
+
+    def meets(self, episode: FewShot) -> bool:
+        every = (key for _, keys in episode.support for key in keys)
+        return episode.query in self.pictures or any(key in self.pictures for key in every)
 
 
 def _supports(
@@ -85,6 +133,7 @@ def _supports(
     pool: Pool,
     lists: Mapping[tuple[int, int], Sequence[FewShot]],
     annotations: Sequence[str],
+    broken: Broken,
 ) -> dict[Support, Any]:
     wanted: dict[str, set[int]] = defaultdict(set)
     for episodes in lists.values():
@@ -95,9 +144,13 @@ def _supports(
     rows: dict[Support, Any] = {}
     for key in progress(sorted(wanted), f"fold {pool.fold.number}, supports"):
         sample = pool.samples[key]
-        pixels, labels = sample.read()
         asked = [Support(key, c, kind) for c in sorted(wanted[key]) for kind in annotations]
-        marks = [mark(a.annotation, sample, labels, a.identity, pool.protocol) for a in asked]
+        try:
+            pixels, labels = sample.read()
+            marks = [mark(a.annotation, sample, labels, a.identity, pool.protocol) for a in asked]
+        except DataError as error:
+            broken.note(key, error)
+            continue
         rows.update(zip(asked, predictor.summarise(pixels, marks), strict=True))
     return rows
 
@@ -108,20 +161,27 @@ def _queries(
     lists: Mapping[tuple[int, int], Sequence[FewShot]],
     annotations: Sequence[str],
     rows: Mapping[Support, Any],
+    broken: Broken,
 ) -> tuple[dict[Setting, dict[str, NDArray[np.int64]]], list[float]]:
     asked: dict[str, list[tuple[tuple[int, int], int]]] = defaultdict(list)
     for kind, episodes in lists.items():
         for index, episode in enumerate(episodes):
-            asked[episode.query].append((kind, index))
+            if not broken.meets(episode):
+                asked[episode.query].append((kind, index))
     counts: dict[Setting, dict[str, NDArray[np.int64]]] = {
         Setting(*kind, annotation): {} for kind in lists for annotation in annotations
     }
     times: list[float] = []
-    for key in progress(sorted(asked, reverse=True), f"fold {pool.fold.number}, queries"):
-        pixels, labels = pool.samples[key].read()
+    keys = sorted(asked, reverse=True)
+    clocked = set(keys[:: -(-len(keys) // MOST_TIMED) or 1])
+    for key in progress(keys, f"fold {pool.fold.number}, queries"):
+        try:
+            pixels, labels = pool.samples[key].read()
+        except DataError as error:
+            broken.note(key, error)
+            continue
         sizes = pool.protocol.counted((labels.shape[0], labels.shape[1]))
         at = {name: resized(labels, size) for name, size in sizes.items()}
-        first = True  # later ones find what the first has made of the picture
         for kind, index in asked[key]:
             episode = lists[kind][index]
             identities = tuple(identity for identity, _ in episode.support)
@@ -131,15 +191,13 @@ def _queries(
             }
             for annotation in annotations:
                 ways = [
-                    [rows[Support(k, identity, annotation)] for k in keys]
-                    for identity, keys in episode.support
+                    [rows[Support(k, identity, annotation)] for k in shown]
+                    for identity, shown in episode.support
                 ]
-                begin, before = perf_counter(), len(predictor.times)
+                if key in clocked:
+                    times.append(predictor.timed(pixels, ways))
+                    clocked.remove(key)
                 found = predictor.segment(pixels, ways, list(sizes.values()))
-                if first:
-                    seconds = perf_counter() - begin
-                    times.append(seconds - sum(predictor.times[before:]))
-                first = False
                 setting = counts[Setting(*kind, annotation)]
                 for (name, truth), labelled in zip(truths.items(), found, strict=True):
                     n = len(ways) + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,19 @@ from typing import Any
 
 from training.evaluation.pool import Pool
 from training.evaluation.protocols import Protocol
+from training.files import write_whole
 
 FOLDER = Path(__file__).resolve().parents[2] / "episodes"
-SHIPPED = "voc2012"
+SHIPPED = ("voc2012", 3426)
+"""Name and pictures of the set whose lists lie in `FOLDER`; the whole of VOC has the same name."""
+
+OTHER_LIST = (
+    "The list was drawn for something else. Name another folder with --lists: the lists that it "
+    "lacks are drawn there."
+)
+BROKEN_LIST = (
+    "Draw the list again for these pictures with `python -m training.evaluation.episodes`."
+)
 
 
 @dataclass(frozen=True)
@@ -34,24 +43,22 @@ def file_name(protocol: Protocol, fold: int, shots: int, ways: int, seed: int) -
     return f"{protocol.name}-fold{fold}-{several}{shots}shot-seed{seed}.jsonl"
 
 
-def folder_of(data: str) -> Path:
-    """Where the lists of a set lie, unless another folder is named."""
-    return FOLDER if data == SHIPPED else FOLDER / data
+def folder_of(pool: Pool) -> Path:
+    """Where the lists of a pool lie, unless another folder is named."""
+    if (pool.data, pool.pictures) == SHIPPED and pool.which == "all":
+        return FOLDER
+    end = "" if pool.which == "all" else f"-{pool.which}"
+    return FOLDER / f"{pool.data}-{pool.pictures}{end}"
 
 
 def write(path: Path, episodes: Sequence[FewShot], facts: Mapping[str, Any]) -> None:
     """The list with its first line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(facts, separators=(",", ":")), *(e.to_json() for e in episodes)]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes("".join(line + "\n" for line in lines).encode())
-    os.replace(partial, path)
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
-def facts_of(
-    pool: Pool, shots: int, ways: int, seed: int, count: int
-) -> dict[str, Any]:
-    """The first line of a list."""
+def facts_of(pool: Pool, shots: int, ways: int, seed: int, count: int) -> dict[str, Any]:
+    """The first line of a list; "pool" stands there only where it is not "all"."""
     classes = pool.classes(shots, ways)
     pictures = {key for c in classes for key in (*pool.queries[c], *pool.supports[c])}
     return {
@@ -65,15 +72,17 @@ def facts_of(
         "episodes": count,
         "classes": classes,
         "pictures": len(pictures),
+        **({} if pool.which == "all" else {"pool": pool.which}),
     }
 
 
-def load(path: Path, pool: Pool, shots: int, ways: int) -> list[FewShot]:
+def load(path: Path, pool: Pool, shots: int, ways: int, seed: int) -> list[FewShot]:
     """Read a list and check every line against the pictures.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line is no episode of these pictures; the message names line and reason.
+        ValueError: the list was drawn from something else, or a line is no episode of these
+            pictures; the message names line and reason.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -81,37 +90,29 @@ def load(path: Path, pool: Pool, shots: int, ways: int) -> list[FewShot]:
             "`python -m training.evaluation.episodes`."
         )
     lines = path.read_text(encoding="utf-8").splitlines()
-    episodes = []
+    expected, episodes = facts_of(pool, shots, ways, seed, 0), []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             if number == 1:
-                _check_facts(row, pool, shots, ways)
+                _check_facts(row, expected)
             else:
                 episodes.append(_episode(row, pool, shots, ways))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise ValueError(
-                f"{path}, line {number}: {reason}. Draw the list again for these pictures with "
-                "`python -m training.evaluation.episodes`."
-            ) from error
+            remedy = OTHER_LIST if number == 1 else BROKEN_LIST
+            raise ValueError(f"{path}, line {number}: {reason}. {remedy}") from error
     if not episodes:
         raise ValueError(f"{path}: expected episodes, got none")
     return episodes
 
 
-def _check_facts(row: Mapping[str, Any], pool: Pool, shots: int, ways: int) -> None:
-    own = {
-        "protocol": pool.protocol.name,
-        "data": pool.data,
-        "split": pool.fold.split,
-        "fold": pool.fold.number,
-        "shots": shots,
-        "ways": ways,
-    }
-    for name, value in own.items():
-        if row[name] != value:
-            raise ValueError(f"{name}: expected {value!r}, got {row[name]!r}")
+def _check_facts(row: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """All but the number of episodes must be as it would be written now."""
+    known = {"pool": "all", **row}
+    for name, value in {"pool": "all", **expected}.items():
+        if name != "episodes" and known[name] != value:
+            raise ValueError(f"{name}: expected {value!r}, got {known[name]!r}")
 
 
 def _episode(row: Mapping[str, Any], pool: Pool, shots: int, ways: int) -> FewShot:

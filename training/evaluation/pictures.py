@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.annotations import make, name_of, seed_of
-from training.datasets import IGNORE, Sample
+from training.datasets import IGNORE, DataError, Sample
 from training.evaluation.protocols import Protocol
 
 
@@ -27,15 +27,36 @@ def mark(
     kind: str, sample: Sample, labels: NDArray[np.uint8], identity: int, protocol: Protocol
 ) -> object:
     """What the support is labelled with, for `Segmenter.prepare`; the same for the same picture
-    and class. kind: one of `training.annotations.KINDS`."""
+    and class. kind: one of `training.annotations.KINDS`.
+
+    Raises:
+        DataError: the mask does not show the class, or its objects are not known.
+    """
     mask = way_labels(labels, (identity,), protocol.support_ignore)
-    objects = sample.instances(identity) if kind in ("box-largest", "box-random") else None
+    if not (mask == 1).any():
+        raise DataError(
+            f"{sample.mask}: expected class {identity}, which the index says it shows, got no "
+            "pixel. Mend the index; `python -m training.datasets check` finds all such masks.",
+            sample.mask,
+            "index",
+        )
+    objects = None
+    if kind in ("box-largest", "box-random"):
+        objects = sample.instances(identity)
+        if not objects:  # a component's box must not stand in a row of instances' boxes
+            raise DataError(
+                f"{sample.mask}: {kind} needs the objects of class {identity}, and none is known. "
+                "Repair the picture's object mask, or ask for box-component.",
+                sample.mask,
+                "index",
+            )
     return make(kind, mask, seed_of(sample.key, identity), objects)
 
 
 def marked_as(kinds: Sequence[str], samples: Iterable[Sample]) -> list[str]:
-    """The kinds, boxes of components being called that where the set has no instances."""
-    told_apart = any(s.instances(next(iter(s.classes))) is not None for s in samples if s.classes)
+    """The kinds; boxes of instances become those of components unless every picture that shows a
+    class tells its objects apart."""
+    told_apart = all(s.tells_apart for s in samples if s.classes)
     return list(dict.fromkeys(name_of(kind, told_apart) for kind in kinds))
 
 

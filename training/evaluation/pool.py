@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from training.datasets import Dataset, Fold, Sample
 from training.evaluation.protocols import Protocol, fold_for
@@ -12,6 +13,9 @@ FEWEST = {"pascal-5i": 16, "coco-20i-contiguous": 16, "coco-20i-interleaved": 16
 """Pictures that a class needs to be asked for: enough for 15 shots, so that the classes, and what
 their mean means, are the same for every K. In other sets two."""
 
+Which = Literal["all", "val"]
+WHICH: tuple[Which, ...] = get_args(Which)
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -19,6 +23,8 @@ class Pool:
 
     samples: by key within the set. queries, supports: for each class the sorted keys of pictures
     that show enough of it. left_out: classes with fewer than ``fewest`` pictures, and how many.
+    pictures: of the whole set. which: "all" of these, or "val": none of split "train", since those
+    may have been trained on.
     """
 
     data: str
@@ -29,13 +35,23 @@ class Pool:
     supports: Mapping[int, tuple[str, ...]]
     left_out: Mapping[int, int]
     fewest: int
+    pictures: int
+    which: Which = "all"
 
     @classmethod
-    def of(cls, data: Dataset, protocol: Protocol, number: int, fewest: int | None = None) -> Pool:
+    def of(
+        cls,
+        data: Dataset,
+        protocol: Protocol,
+        number: int,
+        fewest: int | None = None,
+        which: Which = "all",
+    ) -> Pool:
         """The pool of fold ``number``. fewest: by default as `FEWEST` says."""
         fold = fold_for(data, protocol, number)
         fewest = FEWEST.get(fold.split, 2) if fewest is None else fewest
-        samples = {key_of(s): s for s in fold.test_pool(data.samples)}
+        asked = [s for s in data.samples if which == "all" or s.split != "train"]
+        samples = {key_of(s): s for s in fold.test_pool(asked)}
         shown: tuple[dict[int, tuple[str, ...]], ...] = ({}, {})
         for identity in fold.novel:
             for members, least in zip(
@@ -50,13 +66,17 @@ class Pool:
                 )
         few = {c: len(s) for c, s in shown[1].items() if len(s) < fewest}
         kept = [{c: s for c, s in members.items() if c not in few} for members in shown]
-        return cls(data.name, protocol, fold, samples, kept[0], kept[1], few, fewest)
+        pictures = len(data.samples)
+        return cls(
+            data.name, protocol, fold, samples, kept[0], kept[1], few, fewest, pictures, which
+        )
 
     def lines(self, class_names: Sequence[str]) -> list[str]:
         """What it holds, and what it lacks."""
         few = ", ".join(f"{class_names[c]} ({n})" for c, n in self.left_out.items())
         where = f"fold {self.fold.number}"
-        lines = [f"{where}: {len(self.samples)} pictures show a novel class."]
+        whose = "" if self.which == "all" else " that are not split train"
+        lines = [f"{where}: {len(self.samples)} pictures{whose} show a novel class."]
         if few:
             lines.append(
                 f"{where}: left out, with fewer than {self.fewest} pictures: {few}."

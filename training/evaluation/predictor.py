@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,10 @@ class Predictor(Protocol):
         sizes: Sequence[tuple[int, int]],
     ) -> list[NDArray[np.uint8]]:
         """Labels 0..N at each of ``sizes`` (H, W). ways: the rows of each class's shots."""
+
+    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
+        """Seconds of one query as a user's: from a decoded picture to its labels at its own size,
+        by a task that is ready; without the encoder, whose runs are in `times`."""
 
 
 class SdkPredictor:
@@ -82,6 +87,12 @@ class SdkPredictor:
             else ops.upsample_argmax(result.logits[None], size, extent, threads=1)[0]
             for size in sizes
         ]
+
+    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
+        task, before = _joined(ways), self.graph.seconds
+        begin = perf_counter()
+        task.segment(pixels)
+        return perf_counter() - begin - (self.graph.seconds - before)
 
 
 def of_bundle(path: str, threads: int | None = None, most_bytes: int = 0) -> SdkPredictor:

@@ -4,12 +4,15 @@ Each follows a published code base, as far as it can be followed with one method
 
 - Pool: the papers take VOC's val pictures (PANet: the training ones). Sets with fewer pictures
   than VOC have too few of either, so here the pool of a fold is every picture, train and val,
-  that shows one of its novel classes; nothing of it may be trained on.
+  that shows one of its novel classes; nothing of it may be trained on. On the whole of VOC or
+  COCO, `--pool val` leaves the pictures of split "train" out.
 - Runs: the papers average 1 to 5 runs of 1,000 to 5,000 episodes; here every protocol has five
   lists of 1,000 (COCO: as many as are asked for), so that figures have a spread.
 - K shots are joined by the method's own rule (PANet: mean of prototypes), whatever the protocol.
 - The support's mask is pooled at the picture's own size. A support picture of one class may show
   another class of the episode, unmarked: that is background, as it would be for a user.
+- Labels are resized by nearest neighbour between centres of pixels, as Pillow does it. Where a
+  code base names no rule, or one that differs by half a pixel, that is our reading.
 - "native" is the size of the pictures on disk. Sets that were scaled down are not VOC's native.
 """
 
@@ -74,7 +77,7 @@ class Protocol:
             sizes[f"{self.side}x{self.side}"] = (self.side, self.side)
         return {**sizes, "native": picture}
 
-    def lines(self) -> list[str]:
+    def lines(self, pool: str = "all pictures, train and val,") -> list[str]:
         """What it says, in words."""
         side = "the picture's own size" if self.side is None else f"{self.side} pixels"
         how = "" if self.side is None else f", {self.geometry}"
@@ -87,8 +90,7 @@ class Protocol:
             f"{self.name}: {SAMPLING[self.sampling]}; input {side}{how}; IoU counted at the "
             f"{self.count_at}'s size; 255 in a query: {self.query_ignore}, in a support: "
             f"{self.support_ignore}" + (f"; {' and '.join(least)}" if least else "") + ".",
-            f"Published runs: {self.published}. Test pool here: all pictures, train and val, that "
-            "show a novel class.",
+            f"Published runs: {self.published}. Test pool here: {pool} that show a novel class.",
         ]
 
 
@@ -129,7 +131,8 @@ PFENET_473 = Protocol(
     published="5,000 (COCO 20,000 at 641 pixels), seed 321, pictures of val",
 )
 """PFENet's own size and padding. Objects under 2,048 pixels are left out; its sides are rounded to
-multiples of 8, here they are exact."""
+multiples of 8, here they are exact. Its COCO runs see 641 pixels; here all sets
+are seen at 473."""
 
 MLC_NATIVE = Protocol(
     name="mlc-native",
@@ -154,7 +157,8 @@ OSLSM_1000 = Protocol(
     published="1 x 1,000, pictures of val",
 )
 """OSLSM. Its support branch sees 224 pixels; here support and query go through one encoder. Its
-labels are binary, so 255 counts as not of the class."""
+labels are binary; that 255 counts as not of the class, and that the query is squashed to 500, are
+our reading."""
 
 PROTOCOLS = {p.name: p for p in (PANET_417, HSNET_400, PFENET_473, MLC_NATIVE, OSLSM_1000)}
 

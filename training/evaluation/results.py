@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.evaluation.lists import SHIPPED
 from training.evaluation.rows import SAME
+from training.files import write_whole
 
 SUBSET = (
     "Not PASCAL-5i: the pictures are a part of VOC 2012 (448 pixels at most), and the episodes are "
@@ -22,13 +24,20 @@ WHOLE = {"pascal-5i": 10_000, "coco-20i-contiguous": 80_000, "coco-20i-interleav
 """From so many pictures on, a set counts as the whole one."""
 
 
-def caveat(split: str, pictures: int) -> str:
+VOC_ALONE = 2_913
+"""Pictures of VOC 2012's train and val."""
+
+
+def caveat(data: str, split: str, pictures: int) -> str:
     """What is printed under every table."""
-    if split == "pascal-5i" and pictures < WHOLE[split]:
+    if split not in WHOLE or pictures >= WHOLE[split]:
+        return OTHER
+    if (data, pictures) == SHIPPED:
         return SUBSET
-    if split in WHOLE and pictures < WHOLE[split]:
-        return f"Not COCO-20i: {pictures:,} pictures of it. {OTHER}"
-    return OTHER
+    if split != "pascal-5i":
+        return f"Not COCO-20i: {pictures:,} pictures of COCO. {OTHER}"
+    part = "VOC 2012 without SBD" if pictures == VOC_ALONE else "a part of VOC 2012 with SBD"
+    return f"Not PASCAL-5i: {pictures:,} pictures, {part}. {OTHER}"
 
 
 class Partial:
@@ -49,7 +58,11 @@ class Partial:
             rows = [row for line in lines if (row := _parsed(line)) is not None]
             known = rows[0] if rows else {}
             other = [k for k in {**plain, **known} if plain.get(k) != known.get(k)]
-            if other:
+            if len(rows) < 2:  # no fold is done, so nothing is lost
+                self.path.unlink()
+                rows = []
+                self._append(plain)
+            elif other:
                 name = other[0]
                 raise ValueError(
                     f"{self.path}: holds a part of another evaluation: {name} was "
@@ -89,9 +102,7 @@ def _parsed(line: str) -> Any:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """One object, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(result))
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -141,13 +142,33 @@ class TorchPredictor:
         ways: Sequence[Sequence[Any]],
         sizes: Sequence[tuple[int, int]],
     ) -> list[NDArray[np.uint8]]:
-        unit, geometry = self._query(pixels)
+        return self._match(pixels, *self._prototypes(ways), sizes)
+
+    @torch.inference_mode()
+    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
+        prototypes, scenes = self._prototypes(ways)
+        self._last, before = None, self.graph.seconds
+        begin = perf_counter()
+        self._match(pixels, prototypes, scenes, [(pixels.shape[0], pixels.shape[1])])
+        return perf_counter() - begin - (self.graph.seconds - before)
+
+    def _prototypes(self, ways: Sequence[Sequence[Row]]) -> tuple[Tensor, int]:
+        """``[P + N, C]`` of unit length, and P: those of the background come first."""
         classes = torch.stack([torch.stack([r.foreground for r in rows]).mean(0) for rows in ways])
         scene = self._scene(ways)
-        prototypes = F.normalize(torch.cat([scene, classes]), dim=1, eps=1e-8)
+        return F.normalize(torch.cat([scene, classes]), dim=1, eps=1e-8), len(scene)
+
+    def _match(
+        self,
+        pixels: NDArray[np.uint8],
+        prototypes: Tensor,
+        scenes: int,
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[NDArray[np.uint8]]:
+        unit, geometry = self._query(pixels)
         cosines = torch.einsum("bchw,pc->bphw", unit, prototypes)
-        background = cosines[:, : len(scene)].amax(1, keepdim=True)
-        logits = self.scale * torch.cat([background, cosines[:, len(scene) :]], 1)
+        background = cosines[:, :scenes].amax(1, keepdim=True)
+        logits = self.scale * torch.cat([background, cosines[:, scenes:]], 1)
         return [_labels(logits[0], geometry, size) for size in sizes]
 
     def _scene(self, ways: Sequence[Sequence[Row]]) -> Tensor:

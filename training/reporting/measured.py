@@ -83,7 +83,8 @@ class Section:
 
     @property
     def title(self) -> str:
-        return f"{self.data['name']}, {self.protocol}"
+        pool = "" if self.data.get("pool", "all") == "all" else f" {self.data['pool']}"
+        return f"{self.data['name']}{pool}, {self.protocol}"
 
     def settings(self) -> list[Setting]:
         """Those that some method has, few ways and shots first."""

@@ -69,7 +69,8 @@ def page(
     rows = sorted((r for (s, _), r in method.rows.items() if s == setting), key=lambda r: r.fold)
     lines = []
     for row in rows:
-        pool = Pool.of(data, protocol, row.fold)
+        of = section.data
+        pool = Pool.of(data, protocol, row.fold, of.get("fewest"), of.get("pool", "all"))
         episodes = _episodes(row, pool, lists)
         predictor = _predictor(row, protocol, model.replace("{fold}", str(row.fold)))
         for name, index, iou in chosen(row, each):
@@ -88,13 +89,13 @@ def _setting(method: Method) -> Setting:
 
 def _episodes(row: Row, pool: Pool, lists: Path | None) -> list[FewShot]:
     """Those of the result, with their supports."""
-    folder = lists or folder_of(pool.data)
+    folder = lists or folder_of(pool)
     shots, ways = row.setting.shots, row.setting.ways
     runs = row.entries["run"][::ways]
     episodes = []
     for seed in sorted(set(runs)):
         path = folder / file_name(pool.protocol, row.fold, shots, ways, seed)
-        episodes += load(path, pool, shots, ways)[: runs.count(seed)]
+        episodes += load(path, pool, shots, ways, seed)[: runs.count(seed)]
     listed = [(e.query, identity) for e in episodes for identity, _ in e.support]
     if listed != list(zip(row.entries["query"], row.entries["class"], strict=True)):
         raise ValueError(

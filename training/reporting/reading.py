@@ -50,10 +50,11 @@ def read_sections(files: Sequence[str], expected: Path | None = None) -> list[Se
     for _, name, result in results:
         for row in result["rows"]:
             seeds.setdefault(_name(name, result), set()).add(_seed(result, row["fold"]))
-    sections: dict[tuple[str, str, int], Section] = {}
+    sections: dict[tuple[Any, ...], Section] = {}
     for path, name, result in results:
         data = result["data"]
-        place = (result["protocol"], data["name"], data["pictures"])
+        pool = (data.get("pool", "all"), data.get("fewest"))
+        place = (result["protocol"], data["name"], data["pictures"], *pool)
         section = sections.setdefault(place, Section(result["protocol"], data))
         section.notes += [n for n in result["notes"] if n not in section.notes]
         for figures in result["rows"]:
