@@ -35,7 +35,10 @@ class AugmentSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
         if min(self.stretch, self.angle, self.least_pixels) < 0:
-            raise ValueError("stretch, angle, least_pixels: expected 0 or more")
+            raise ValueError(
+                "stretch, angle, least_pixels: expected 0 or more, got "
+                f"{self.stretch}, {self.angle}, {self.least_pixels}"
+            )
 
 
 def jitter(rng: np.random.Generator, pixels: np.ndarray, settings: AugmentSettings) -> np.ndarray:

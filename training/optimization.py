@@ -45,7 +45,9 @@ def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.opt
             groups[id(parameter) in pretrained].append(parameter)
     chosen = [{"params": p, "lr": rates[k], "base": rates[k]} for k, p in groups.items() if p]
     if not chosen:
-        raise ValueError("freeze: expected something left to train, everything is frozen")
+        raise ValueError(
+            "freeze: expected something left to train, got everything frozen. Name less."
+        )
     if settings.pretrained_learning_rate is not None and len(chosen) == 1:
         raise ValueError(
             "pretrained_learning_rate: expected parts that are pretrained and parts that are not, "

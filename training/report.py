@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--each takes 1 or more")
     try:
         run(options)
-    except (FileNotFoundError, ModuleNotFoundError, ValueError, FssegError) as error:
+    except (OSError, ModuleNotFoundError, ValueError, FssegError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
     return 0

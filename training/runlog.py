@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.files import write_whole
 from training.runfolder import LOG
 
 
@@ -22,14 +22,7 @@ class RunLog:
         self.path = folder / LOG
         self.board: Any = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ModuleNotFoundError as error:
-                raise ModuleNotFoundError(
-                    "trainer.tensorboard: expected the package tensorboard. "
-                    "pip install tensorboard, or set it to false."
-                ) from error
-            self.board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self.board = _board(folder)
 
     def write(self, row: Mapping[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -42,9 +35,10 @@ class RunLog:
     def rewind(self, iteration: int) -> None:
         """Drop rows after ``iteration``: a resumed run writes them again."""
         kept = [row for row in read_log(self.path) if row["iteration"] <= iteration]
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(partial, self.path)
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        if self.board is not None:
+            self.board.close()
+            self.board = _board(self.path.parent, iteration + 1)
 
     def close(self) -> None:
         if self.board is not None:
@@ -53,6 +47,18 @@ class RunLog:
     @staticmethod
     def line(row: Mapping[str, Any]) -> str:
         return "  ".join(f"{name} {value}" for name, value in _flat(row))
+
+
+def _board(folder: Path, purge: int | None = None) -> Any:
+    """A writer for TensorBoard; what an earlier one wrote from step ``purge`` on is not shown."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "trainer.tensorboard: expected the package tensorboard, got an environment without it. "
+            "pip install tensorboard, or set it to false."
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge)  # type: ignore[no-untyped-call]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -125,10 +125,11 @@ def table(planned: list[PlannedRun], out: Path) -> str:
     lines = ["| run | state | iteration | loss | watched IoU |", "| --- | --- | --- | --- | --- |"]
     for run in planned:
         found = progress(run, out / run.name)
+        loss = "" if found.loss is None else found.loss
         watched = "" if found.watched is None else f"{found.watched:.1f}"
         lines.append(
             f"| {run.name} | {found.state} | {found.iteration} of "
-            f"{run.settings.trainer.iterations} | {found.loss or ''} | {watched} |"
+            f"{run.settings.trainer.iterations} | {loss} | {watched} |"
         )
     return "\n".join(lines)
 

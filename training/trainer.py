@@ -111,7 +111,10 @@ class Trainer:
             ValueError: the run was started with other settings or pictures; says which.
         """
         if not (self.folder / RESUME).exists():
-            raise FileNotFoundError(f"{self.folder}: expected {RESUME}; there is no run to resume")
+            raise FileNotFoundError(
+                f"{self.folder}: expected {RESUME}, got no run to resume. "
+                "Begin one without --resume."
+            )
         self._lock = claim(self.folder) if self.processes.first else None
         try:
             self._load()

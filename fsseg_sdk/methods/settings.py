@@ -33,7 +33,7 @@ def settings_from_json(settings_type: type[T], values: Mapping[str, Any], argume
             raise InputError(
                 f"{argument}.{name}",
                 expected=f"one of the settings {', '.join(known)}",
-                got="a setting that this method does not have",
+                got="another name",
                 remedy="Remove it, or use the version of fsseg_sdk that it was written for.",
             )
     for field in described:
@@ -109,5 +109,5 @@ def _wrong(argument: str, expected: str, value: object) -> InputError:
         argument,
         expected=expected,
         got=f"{value!r:.80}",
-        remedy="Correct the setting; a bundle made by `python -m export` has valid ones.",
+        remedy="Correct the setting.",
     )

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("pycocotools")
-
 from tests.training.folders import SIZE, polygon, write_coco
 from training.datasets import IGNORE, DataError, open_dataset
 

@@ -226,7 +226,6 @@ def test_a_query_is_timed_as_a_user_runs_it(parts: Dataset, bundle: Path) -> Non
 @pytest.mark.filterwarnings("ignore")
 def test_an_exported_bundle_is_its_checkpoint(parts: Dataset, tmp_path: Path) -> None:
     """A real encoder, once as ONNX with weights in float16 through the SDK, once in torch."""
-    pytest.importorskip("onnx")
     from export.build import ExportSettings, export_bundle
     from training.encoders import build_encoder
 

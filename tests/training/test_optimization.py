@@ -68,7 +68,7 @@ def test_frozen_norms_stand_still() -> None:
 def test_something_must_be_left_to_train() -> None:
     encoder = build_encoder("mobilenet_v2")
     freeze(encoder, ("features",))
-    with pytest.raises(ValueError, match="everything is frozen"):
+    with pytest.raises(ValueError, match="everything frozen"):
         make_optimizer(Panet(encoder, PanetSettings()), OptimizerSettings())
 
 

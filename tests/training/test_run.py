@@ -60,7 +60,7 @@ def test_restricted_pictures_are_watched_unless_asked_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume"], "there is no run to resume"),
+        (["--resume"], "got no run to resume"),
         (["--set", "data.sets=['none']"], "none"),
         (["--set", "trainer.seed=x"], r"trainer.seed: expected int, got 'x'"),
         (["--set", "encoder.weights=none.safetensors"], "--weights-root"),

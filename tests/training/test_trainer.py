@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import training.checkpoint
 from tests.data import REPOSITORY
@@ -114,7 +115,7 @@ def test_resuming_with_other_settings_or_pictures_says_what_differs(
         make_run(tmp_path, samples, longer).resume()
     with pytest.raises(ValueError, match="pictures: 8, now 7"):
         make_run(tmp_path, samples[:-1], short).resume()
-    with pytest.raises(FileNotFoundError, match="no run to resume"):
+    with pytest.raises(FileNotFoundError, match="got no run to resume"):
         make_run(tmp_path / "other", samples, short).resume()
     with pytest.raises(ValueError, match="holds a run"):
         make_run(tmp_path, samples, short).start()
@@ -350,11 +351,10 @@ def test_processes_must_share_the_batch(tmp_path: Path) -> None:
 def test_tensorboard_shows_the_rows(
     samples: tuple[Sample, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     trainer = make_run(tmp_path, samples, changed(trainer={"tensorboard": True}), samples)
     trainer.start()
     trainer.run()
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in events.Scalars("loss")] == [

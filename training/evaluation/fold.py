@@ -137,7 +137,10 @@ def digest_now(options: argparse.Namespace, fold: int) -> str:
     else:
         path = Path(options.weights if options.torch is None else _path(options.torch, fold))
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the model of fold {fold}")
+        raise FileNotFoundError(
+            f"{path}: expected the model of fold {fold}, got no file. "
+            "Put it there, or name another."
+        )
     return digest_of(path)
 
 
