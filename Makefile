@@ -30,7 +30,7 @@ help:
 	@echo 'make test          ruff, mypy, clang-format and every test, in $(TEST_VENV)'
 	@echo 'make lint          ruff, mypy and clang-format alone'
 	@echo 'make bench         the benchmarks; JSON and plots into bench-out/'
-	@echo 'make sanitize      the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer'
+	@echo 'make sanitize      the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; AMX emulated'
 	@echo 'make test-aarch64  the NEON kernels, cross-compiled and run under qemu-user'
 	@echo 'make soak          a 20-minute stream that watches memory, threads and file handles'
 	@echo 'make clean         remove environments, builds and outputs'
@@ -91,6 +91,7 @@ bench: $(TEST_BUILT)
 sanitize: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/ops/sanitize.sh
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/ops/races.sh
+	PYTHON=$(abspath $(TEST_PYTHON)) tests/ops/emulated_tiles.sh
 
 test-aarch64: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/aarch64/run.sh

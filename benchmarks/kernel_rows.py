@@ -127,6 +127,19 @@ def distances(given: Inputs) -> Row:
     )
 
 
+def scores(given: Inputs, precision: str) -> Row:
+    mlp = ops.online_mlp_start(CHANNELS, 300, 2)
+    published = partial(baselines.two_products, given.t, *(torch.from_numpy(a) for a in mlp))
+    arguments: dict[str, Any] = {"precision": precision}
+    return Row(
+        f"online_mlp_scores 300 hidden units, {precision}",
+        partial(ops.online_mlp_scores, given.features, mlp, **arguments, threads=1),
+        partial(reference.online_mlp_scores, given.features, mlp, **arguments),
+        {"torch two products": published},
+        tolerance=1e-5 if precision == "fp32" else 2e-3,
+    )
+
+
 def labels(given: Inputs, count: int) -> Row:
     logits = given.logits[:, :count].copy()
     t, plain, sign = (
@@ -171,6 +184,8 @@ def all_rows(given: Inputs) -> Iterator[Row]:
         yield cosine(given, count)
         yield linear(given, count)
     yield distances(given)
+    for precision in ("fp32", "bf16"):
+        yield scores(given, precision)
     for count in (2, 6):
         yield labels(given, count)
     yield resizing(given)

@@ -2,12 +2,14 @@
 // without the GIL and returns whether all it read was finite. Names with _ are for tests, benchmarks
 // and fsseg_sdk/ops itself.
 #include "core/arrays.h"
+#include "core/bf16.h"
 #include "core/dispatch.h"
 #include "core/read_probe.h"
 #include "cosine_match/cosine_match.h"
 #include "distance_stats/distance_stats.h"
 #include "grid_weights/grid_weights.h"
 #include "linear_match/linear_match.h"
+#include "online_mlp/online_mlp.h"
 #include "preprocess/preprocess.h"
 #include "upsample_argmax/upsample_argmax.h"
 #include "weighted_pool/weighted_pool.h"
@@ -15,6 +17,8 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <utility>
+#include <vector>
 
 namespace fsseg {
 
@@ -174,6 +178,82 @@ bool preprocess_op(const py::array &image, int64_t content_h, int64_t content_w,
     return finished(run_preprocess(Device::cpu, args));
 }
 
+// The four arrays of an Mlp, checked against each other.
+MlpWeights mlp_weights(const std::array<py::array, 4> &mlp, int64_t channels) {
+    const char *names[4] = {"hidden_weight", "hidden_bias", "output_weight", "output_bias"};
+    for (int i = 0; i < 4; ++i) {
+        require_type<float>(mlp[i], names[i], i % 2 == 0 ? 2 : 1);
+        if ((mlp[i].flags() & py::array::c_style) == 0) { refuse(names[i], "a contiguous array"); }
+    }
+    const int64_t hidden = mlp[0].shape(0), classes = mlp[2].shape(0);
+    if (mlp[0].shape(1) != channels) { refuse(names[0], "the channels of features"); }
+    if (mlp[1].shape(0) != hidden) { refuse(names[1], "one value for each hidden unit"); }
+    if (mlp[2].shape(1) != hidden) { refuse(names[2], "the hidden units"); }
+    if (mlp[3].shape(0) != classes) { refuse(names[3], "one value for each class"); }
+    if (hidden < 1 || classes < 1 || channels < 1) { refuse("mlp", "at least one of each"); }
+    const auto data = [&](int i) { return static_cast<const float *>(mlp[i].data()); };
+    return {data(0), data(1), data(2), data(3), channels, hidden, classes};
+}
+
+// (finite, diverged)
+std::pair<bool, bool> online_mlp_fit_op(const std::vector<std::pair<py::array, py::array>> &samples,
+                                        const std::array<py::array, 4> &mlp, double learning_rate,
+                                        double momentum, double dropout, double length,
+                                        uint64_t seed, bool bf16, std::array<py::array, 4> out,
+                                        py::array losses, int threads) {
+    if (samples.empty()) { refuse("samples", "at least one"); }
+    std::vector<MlpSample> views;
+    for (const auto &[features, targets] : samples) {
+        const PlaneView f = plane_view(features, "features"), t = plane_view(targets, "targets");
+        if (t.batch != f.batch || t.height != f.height || t.width != f.width) {
+            refuse("targets", "the batch, height and width of features");
+        }
+        if (!views.empty() && f.channels != views[0].features.channels) {
+            refuse("features", "the same channels in all samples");
+        }
+        views.push_back({f, t});
+    }
+    const MlpWeights w = mlp_weights(mlp, views[0].features.channels);
+    for (const MlpSample &sample : views) {
+        if (sample.targets.channels != w.classes) { refuse("targets", "the classes of mlp"); }
+    }
+    if (!(dropout >= 0.0 && dropout < 1.0)) { refuse("dropout", "0 <= dropout < 1"); }
+    if (losses.ndim() != 1) { refuse("losses", "rank 1"); }
+    const int64_t iterations = losses.shape(0);
+    bool diverged = false;
+    const MlpOut result{output<float>(out[0], "out", {w.hidden, w.channels}),
+                        output<float>(out[1], "out", {w.hidden}),
+                        output<float>(out[2], "out", {w.classes, w.hidden}),
+                        output<float>(out[3], "out", {w.classes}),
+                        output<float>(losses, "losses", {iterations}),
+                        &diverged};
+    const OnlineMlpFitArgs args{views.data(),
+                                static_cast<int64_t>(views.size()),
+                                w,
+                                result,
+                                iterations,
+                                learning_rate,
+                                momentum,
+                                dropout,
+                                length,
+                                seed,
+                                bf16,
+                                checked_threads(threads)};
+    py::gil_scoped_release release;
+    const bool all_finite = finished(run_online_mlp_fit(Device::cpu, args));
+    return {all_finite, diverged};
+}
+
+bool online_mlp_scores_op(const py::array &features, const std::array<py::array, 4> &mlp,
+                          double length, bool bf16, py::array out, int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const MlpWeights w = mlp_weights(mlp, f.channels);
+    float *result = output<float>(out, "out", {f.batch, w.classes, f.height, f.width});
+    const OnlineMlpScoresArgs args{f, w, result, length, bf16, checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_online_mlp_scores(Device::cpu, args));
+}
+
 py::list levels(bool (*condition)(Level)) {
     py::list names;
     for (int level = 0; level < level_count; ++level) {
@@ -193,6 +273,25 @@ bool set_level_by_name(const std::string &name) {
     return false;
 }
 
+py::list bf16_units() {
+    py::list names;
+    for (int unit = 0; unit < bf16_count; ++unit) {
+        if (bf16_usable(static_cast<Bf16>(unit))) {
+            names.append(bf16_name(static_cast<Bf16>(unit)));
+        }
+    }
+    return names;
+}
+
+bool set_bf16_by_name(const std::string &name) {
+    for (int unit = 0; unit < bf16_count; ++unit) {
+        if (name == bf16_name(static_cast<Bf16>(unit))) {
+            return set_bf16(static_cast<Bf16>(unit));
+        }
+    }
+    return false;
+}
+
 } // namespace
 
 PYBIND11_MODULE(_kernels, m) {
@@ -203,11 +302,16 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("cosine_match", &cosine_match_op);
     m.def("linear_match", &linear_match_op);
     m.def("distance_stats", &distance_stats_op);
+    m.def("online_mlp_fit", &online_mlp_fit_op);
+    m.def("online_mlp_scores", &online_mlp_scores_op);
 
     m.def("_simd", [] { return level_name(current_level()); });
     m.def("_set_simd", &set_level_by_name);
     m.def("_levels_built", [] { return levels(&level_built); });
     m.def("_levels_usable", [] { return levels(&level_usable); });
+    m.def("_bf16", [] { return bf16_name(current_bf16()); });
+    m.def("_set_bf16", &set_bf16_by_name);
+    m.def("_bf16_usable", &bf16_units);
     m.def("_read_probe", &read_probe_op);
     m.attr("max_threads") = max_threads;
     m.attr("cuda_built") = static_cast<bool>(FSSEG_CUDA_BUILT);

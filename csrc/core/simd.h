@@ -63,6 +63,44 @@ static inline vf exp(vf x) {
     return mul(p, power_of_two(n));
 }
 
+// log x within 2 ulp for normal x >= 1 (and infinity, NaN: not finite).
+static inline vf log(vf x) {
+    const vu bits = bits_of(x);
+    // x = 2^e m, 1 <= m < 2; then m in [sqrt(1/2), sqrt(2)), so that log m has no large terms.
+    vu exponent = right_u<23>(bits);
+    vf m = floats_of(or_u(and_u(bits, set1_u(0x007fffffu)), set1_u(0x3f800000u)));
+    const vf high = select_greater(m, set1(1.41421356f), set1(1.0f), zero());
+    m = sub(m, mul(mul(m, high), set1(0.5f)));
+    // 2^23 + e as bits of a float: a conversion that every level has.
+    vf e = sub(floats_of(or_u(exponent, set1_u(0x4b000000u))), set1(8388608.0f + 127.0f));
+    e = add(e, high);
+    const vf r = sub(m, set1(1.0f)), square = mul(r, r);
+    vf p = set1(7.0376836292e-2f); // Cephes logf
+    p = fma(p, r, set1(-1.1514610310e-1f));
+    p = fma(p, r, set1(1.1676998740e-1f));
+    p = fma(p, r, set1(-1.2420140846e-1f));
+    p = fma(p, r, set1(1.4249322787e-1f));
+    p = fma(p, r, set1(-1.6668057665e-1f));
+    p = fma(p, r, set1(2.0000714765e-1f));
+    p = fma(p, r, set1(-2.4999993993e-1f));
+    p = fma(p, r, set1(3.3333331174e-1f));
+    p = mul(mul(p, r), square);
+    p = fma(e, set1(-2.12194440e-4f), p);
+    p = fma(square, set1(-0.5f), p);
+    return fma(e, set1(0.693359375f), add(p, r));
+}
+
+// Rounded to the nearest bfloat16 (ties to even), as a float. Finite values only.
+static inline vf to_bf16(vf x) {
+    const vu bits = bits_of(x);
+    const vu odd = and_u(right_u<16>(bits), set1_u(1u));
+    return floats_of(and_u(add_u(bits, add_u(odd, set1_u(0x7fffu))), set1_u(0xffff0000u)));
+}
+// The two of a lane side by side, as products of pairs want them: low in the lower half.
+static inline vu bf16_pair(vf low, vf high) {
+    return or_u(right_u<16>(bits_of(to_bf16(low))), bits_of(to_bf16(high)));
+}
+
 // Memory for one call, 64-byte aligned, freed with the object; data is null if there is none.
 struct Scratch {
     void *data;

@@ -109,5 +109,31 @@ static inline vf high_floats(vi16 a) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(a, 1)));
 }
 
+// `lanes` whole numbers of 32 bits, and the bits of floats.
+using vu = __m256i;
+static inline vu set1_u(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+static inline vu count_u() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+static inline vu load_u(const uint32_t *p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+}
+static inline void store_u(uint32_t *p, vu a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), a);
+}
+static inline vu add_u(vu a, vu b) { return _mm256_add_epi32(a, b); }
+static inline vu sub_u(vu a, vu b) { return _mm256_sub_epi32(a, b); }
+static inline vu mul_u(vu a, vu b) { return _mm256_mullo_epi32(a, b); }
+static inline vu xor_u(vu a, vu b) { return _mm256_xor_si256(a, b); }
+static inline vu and_u(vu a, vu b) { return _mm256_and_si256(a, b); }
+static inline vu or_u(vu a, vu b) { return _mm256_or_si256(a, b); }
+template <int BITS> static inline vu right_u(vu a) { return _mm256_srli_epi32(a, BITS); }
+static inline vu bits_of(vf a) { return _mm256_castps_si256(a); }
+static inline vf floats_of(vu a) { return _mm256_castsi256_ps(a); }
+// a < b ? yes : no, lane by lane.
+static inline vf select_less_u(vu a, vu b, vf yes, vf no) {
+    const vu top = set1_u(0x80000000u); // the comparison is one of signed numbers
+    const vu less = _mm256_cmpgt_epi32(xor_u(b, top), xor_u(a, top));
+    return _mm256_blendv_ps(no, yes, floats_of(less));
+}
+
 } // namespace avx2
 } // namespace fsseg

@@ -81,5 +81,27 @@ static inline vf high_floats(vi16 a) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(a, 1)));
 }
 
+// `lanes` whole numbers of 32 bits, and the bits of floats.
+using vu = __m512i;
+static inline vu set1_u(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+static inline vu count_u() {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+static inline vu load_u(const uint32_t *p) { return _mm512_loadu_si512(p); }
+static inline void store_u(uint32_t *p, vu a) { _mm512_storeu_si512(p, a); }
+static inline vu add_u(vu a, vu b) { return _mm512_add_epi32(a, b); }
+static inline vu sub_u(vu a, vu b) { return _mm512_sub_epi32(a, b); }
+static inline vu mul_u(vu a, vu b) { return _mm512_mullo_epi32(a, b); }
+static inline vu xor_u(vu a, vu b) { return _mm512_xor_si512(a, b); }
+static inline vu and_u(vu a, vu b) { return _mm512_and_si512(a, b); }
+static inline vu or_u(vu a, vu b) { return _mm512_or_si512(a, b); }
+template <int BITS> static inline vu right_u(vu a) { return _mm512_srli_epi32(a, BITS); }
+static inline vu bits_of(vf a) { return _mm512_castps_si512(a); }
+static inline vf floats_of(vu a) { return _mm512_castsi512_ps(a); }
+// a < b ? yes : no, lane by lane.
+static inline vf select_less_u(vu a, vu b, vf yes, vf no) {
+    return _mm512_mask_blend_ps(_mm512_cmplt_epu32_mask(a, b), no, yes);
+}
+
 } // namespace avx512
 } // namespace fsseg

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FSSEG_NS generic
 
@@ -115,6 +116,48 @@ static inline vf low_floats(vi16 a) {
 static inline vf high_floats(vi16 a) {
     vf r;
     for (int i = 0; i < lanes; ++i) { r.lane[i] = a.lane[lanes + i]; }
+    return r;
+}
+
+#undef FSSEG_EACH
+#define FSSEG_EACH(expression)                                                                     \
+    vu r;                                                                                          \
+    for (int i = 0; i < lanes; ++i) { r.lane[i] = (expression); }                                  \
+    return r
+
+// `lanes` whole numbers of 32 bits, and the bits of floats.
+struct vu {
+    uint32_t lane[lanes];
+};
+static inline vu set1_u(uint32_t x) { FSSEG_EACH(x); }
+static inline vu count_u() { FSSEG_EACH(static_cast<uint32_t>(i)); }
+static inline vu load_u(const uint32_t *p) { FSSEG_EACH(p[i]); }
+static inline void store_u(uint32_t *p, vu a) {
+    for (int i = 0; i < lanes; ++i) { p[i] = a.lane[i]; }
+}
+static inline vu add_u(vu a, vu b) { FSSEG_EACH(a.lane[i] + b.lane[i]); }
+static inline vu sub_u(vu a, vu b) { FSSEG_EACH(a.lane[i] - b.lane[i]); }
+static inline vu mul_u(vu a, vu b) { FSSEG_EACH(a.lane[i] * b.lane[i]); }
+static inline vu xor_u(vu a, vu b) { FSSEG_EACH(a.lane[i] ^ b.lane[i]); }
+static inline vu and_u(vu a, vu b) { FSSEG_EACH(a.lane[i] & b.lane[i]); }
+static inline vu or_u(vu a, vu b) { FSSEG_EACH(a.lane[i] | b.lane[i]); }
+template <int BITS> static inline vu right_u(vu a) { FSSEG_EACH(a.lane[i] >> BITS); }
+static inline vu bits_of(vf a) {
+    vu r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+static inline vf floats_of(vu a) {
+    vf r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+// a < b ? yes : no, lane by lane.
+static inline vf select_less_u(vu a, vu b, vf yes, vf no) {
+    vf r;
+    for (int i = 0; i < lanes; ++i) {
+        r.lane[i] = a.lane[i] < b.lane[i] ? yes.lane[i] : no.lane[i];
+    }
     return r;
 }
 

@@ -101,5 +101,25 @@ static inline vi16 load_u8_i16_n(const uint8_t *p, int n) {
 static inline vf low_floats(vi16 a) { return vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))); }
 static inline vf high_floats(vi16 a) { return vcvtq_f32_s32(vmovl_s16(vget_high_s16(a))); }
 
+// `lanes` whole numbers of 32 bits, and the bits of floats.
+using vu = uint32x4_t;
+static inline vu set1_u(uint32_t x) { return vdupq_n_u32(x); }
+static inline vu count_u() { return vu{0u, 1u, 2u, 3u}; }
+static inline vu load_u(const uint32_t *p) { return vld1q_u32(p); }
+static inline void store_u(uint32_t *p, vu a) { vst1q_u32(p, a); }
+static inline vu add_u(vu a, vu b) { return vaddq_u32(a, b); }
+static inline vu sub_u(vu a, vu b) { return vsubq_u32(a, b); }
+static inline vu mul_u(vu a, vu b) { return vmulq_u32(a, b); }
+static inline vu xor_u(vu a, vu b) { return veorq_u32(a, b); }
+static inline vu and_u(vu a, vu b) { return vandq_u32(a, b); }
+static inline vu or_u(vu a, vu b) { return vorrq_u32(a, b); }
+template <int BITS> static inline vu right_u(vu a) { return vshrq_n_u32(a, BITS); }
+static inline vu bits_of(vf a) { return vreinterpretq_u32_f32(a); }
+static inline vf floats_of(vu a) { return vreinterpretq_f32_u32(a); }
+// a < b ? yes : no, lane by lane.
+static inline vf select_less_u(vu a, vu b, vf yes, vf no) {
+    return vbslq_f32(vcltq_u32(a, b), yes, no);
+}
+
 } // namespace neon
 } // namespace fsseg

@@ -7,16 +7,22 @@ out. ``reference.py`` has the same functions in double precision.
 from __future__ import annotations
 
 from .imaging import preprocess, upsample_argmax
+from .learning import Mlp, MlpFit, online_mlp_fit, online_mlp_scores, online_mlp_start
 from .matching import cosine_match, distance_stats, linear_match
 from .pooling import grid_weights, weighted_pool
 from .runtime import build_info, simd_level, simd_levels
 
 __all__ = [
+    "Mlp",
+    "MlpFit",
     "build_info",
     "cosine_match",
     "distance_stats",
     "grid_weights",
     "linear_match",
+    "online_mlp_fit",
+    "online_mlp_scores",
+    "online_mlp_start",
     "preprocess",
     "simd_level",
     "simd_levels",

@@ -116,6 +116,45 @@ def number(value: object, argument: str) -> float:
     _refuse(argument, "a finite number", repr(value), "Pass a float.")
 
 
+def whole(value: object, argument: str, least: int, most: int | None = None) -> int:
+    """An int in a range, both ends included."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        number = int(value)
+        if number >= least and (most is None or number <= most):
+            return number
+    upper = "" if most is None else f" and at most {most}"
+    _refuse(argument, f"an int of at least {least}{upper}", repr(value), "Pass such an int.")
+
+
+def within(
+    value: object,
+    argument: str,
+    least: float,
+    most: float | None,
+    *,
+    open_start: bool = False,
+    open_end: bool = False,
+) -> float:
+    """A finite float in a range; an open end is not part of it."""
+    got = number(value, argument)
+    low = got > least if open_start else got >= least
+    high = most is None or (got < most if open_end else got <= most)
+    if low and high:
+        return got
+    lower = f"a number above {least:g}" if open_start else f"a number of at least {least:g}"
+    upper = "" if most is None else f" and {'below' if open_end else 'at most'} {most:g}"
+    _refuse(argument, lower + upper, repr(value), "Pass one in this range.")
+
+
+def matrix(value: object, argument: str, rank: int, axes: str) -> FloatArray:
+    """float32 of this rank, contiguous and aligned (copied if it is not)."""
+    array = as_array(value, argument)
+    _require(array, argument, FLOAT32, rank, axes)
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return array.copy(order="C")
+
+
 def triple(value: object, argument: str, positive: bool = False) -> tuple[float, float, float]:
     """Three finite floats, one a channel."""
     if isinstance(value, (Sequence, np.ndarray)) and len(value) == 3:

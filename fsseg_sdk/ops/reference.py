@@ -11,6 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .learning_reference import online_mlp_fit as online_mlp_fit
+from .learning_reference import online_mlp_scores as online_mlp_scores
+
 Array = NDArray[np.float64]
 
 # Distances with a smaller standard deviation count as constant: it is rounding, not shape.

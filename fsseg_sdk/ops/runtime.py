@@ -31,12 +31,17 @@ def simd_levels() -> tuple[str, ...]:
 
 
 def build_info() -> dict[str, Any]:
-    """``{simd, levels, cuda: {built, reason, devices}, threads}`` of this build on this machine."""
+    """``{simd, levels, bf16, cuda: {built, reason, devices}, threads}`` of this build here.
+
+    bf16: what multiplies bfloat16: ``"amx"``, ``"avx512-bf16"``, or ``"rounding"``, which is
+    float32 products of rounded numbers.
+    """
     cuda = {"built": kernels.cuda_built, "reason": kernels.cuda_reason, "devices": []}
     return {
         "simd": simd_level(),
         "levels": list(simd_levels()),
         "cuda": cuda,
+        "bf16": kernels._bf16(),
         "threads": DEFAULT_THREADS,
     }
 

@@ -7,6 +7,7 @@
 #include "distance_stats/distance_stats.h"
 #include "grid_weights/grid_weights.h"
 #include "linear_match/linear_match.h"
+#include "online_mlp/online_mlp.h"
 #include "preprocess/preprocess.h"
 #include "upsample_argmax/upsample_argmax.h"
 #include "weighted_pool/weighted_pool.h"
@@ -77,10 +78,48 @@ Status preprocess_case(const Case &c, void *out, int threads) {
                                         threads});
 }
 
+MlpWeights mlp_weights(const Case &c) {
+    const auto data = [&](const char *name) { return c.array(name).data<float>(); };
+    const std::vector<int64_t> &first = c.array("mlp.0").shape, &last = c.array("mlp.2").shape;
+    return {data("mlp.0"), data("mlp.1"), data("mlp.2"), data("mlp.3"),
+            first[1],      first[0],      last[0]};
+}
+
+Status online_mlp_fit_case(const Case &c, void *out, int threads) {
+    std::vector<MlpSample> samples;
+    for (int i = 0; i < static_cast<int>(c.number("sample_count")); ++i) {
+        const std::string name = "samples." + std::to_string(i);
+        samples.push_back({planes(c.array(name + ".0")), planes(c.array(name + ".1"))});
+    }
+    const MlpWeights mlp = mlp_weights(c);
+    float *hidden_weight = static_cast<float *>(out);
+    float *hidden_bias = hidden_weight + mlp.hidden * mlp.channels;
+    float *output_weight = hidden_bias + mlp.hidden;
+    float *output_bias = output_weight + mlp.classes * mlp.hidden;
+    bool diverged = true;
+    const MlpOut result{
+        hidden_weight, hidden_bias, output_weight, output_bias, output_bias + mlp.classes,
+        &diverged};
+    const Status status = run_online_mlp_fit(
+        Device::cpu, {samples.data(), static_cast<int64_t>(samples.size()), mlp, result,
+                      static_cast<int64_t>(c.number("iterations")), c.number("learning_rate"),
+                      c.number("momentum"), c.number("dropout"), c.number("length"),
+                      static_cast<uint64_t>(c.number("seed")), c.number("bf16") != 0, threads});
+    return diverged ? Status::not_finite : status;
+}
+
+Status online_mlp_scores_case(const Case &c, void *out, int threads) {
+    return run_online_mlp_scores(Device::cpu, {planes(c.array("features")), mlp_weights(c),
+                                               static_cast<float *>(out), c.number("length"),
+                                               c.number("bf16") != 0, threads});
+}
+
 using Run = std::function<Status(const Case &, void *out, int threads)>;
 
 const std::map<std::string, Run> &runs() {
     static const std::map<std::string, Run> table = {
+        {"online_mlp_fit", online_mlp_fit_case},
+        {"online_mlp_scores", online_mlp_scores_case},
         {"grid_weights",
          [](const Case &c, void *out, int threads) {
              const Array &m = c.array("masks");

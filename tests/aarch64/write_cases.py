@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,8 @@ from fsseg_sdk.ops import reference
 from tests.ops.case import Case
 from tests.ops.cases import all_cases
 from tests.ops.compare import MAX_ERROR, NMSE, SMALLEST, label_limit, scale_of, stats_limits
-from tests.ops.raw import binding_arguments
+from tests.ops.mlp_cases import SCORES, fit_limits
+from tests.ops.raw import binding_arguments, expected_of, mapped
 
 LARGEST = 2_000_000  # bytes of one array: an emulated processor is slow
 
@@ -30,6 +32,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "cosine_match": ("features", "prototypes", "scale", "softmax"),
     "linear_match": ("features", "weights", "bias"),
     "distance_stats": ("features", "prototypes"),
+    "online_mlp_fit": (
+        *("samples", "mlp", "learning_rate", "momentum", "dropout", "length", "seed", "bf16"),
+    ),
+    "online_mlp_scores": ("features", "mlp", "length", "bf16"),
     "upsample_argmax": ("logits", "extent_h", "extent_w"),
     "preprocess": ("image", "content_h", "content_w", "mean", "std"),
 }
@@ -54,25 +60,43 @@ def tolerances(case: Case, arguments: dict[str, Any], expected: Any) -> dict[str
         return {"values": values, "margin": label_limit(arguments)}
     if case.op == "distance_stats":
         return {"expected": expected, "limits": stats_limits(expected)}
+    if case.op == "online_mlp_fit":
+        numbers = {"sample_count": len(arguments["samples"]), "iterations": arguments["iterations"]}
+        return {"expected": expected, "limits": fit_limits(arguments, expected), **numbers}
+    if case.op == "online_mlp_scores" and arguments["precision"] == "bf16":
+        limit = SCORES["bf16"] * float(np.abs(expected).max())
+        return {"expected": expected, "limits": np.full(expected.shape, limit)}
     scale = scale_of(case.op, arguments)
     top = float(np.abs(expected).max()) if scale is None else scale
     limits = {"max_error": MAX_ERROR, "nmse": NMSE, "smallest": SMALLEST, "top": top}
     return {"expected": expected, **limits}
 
 
+def single(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A field as it is, or those of a tuple or list of arrays: name.0, name.1, name.1.0 ..."""
+    if isinstance(value, (list, tuple)) and not isinstance(value[0], float):
+        for place, item in enumerate(value):
+            yield from single(f"{name}.{place}", item)
+    else:
+        yield name, value
+
+
 def write_case(file: BinaryIO, case: Case) -> bool:
     """False: left out, too large."""
     arguments = case.arguments()
-    if any(isinstance(a, np.ndarray) and a.nbytes > LARGEST for a in arguments.values()):
+    sizes_of_arrays: list[int] = []
+    mapped(arguments, lambda array: sizes_of_arrays.append(array.nbytes))
+    if max(sizes_of_arrays) > LARGEST:
         return False
-    expected = np.ascontiguousarray(getattr(reference, case.op)(**arguments))
+    expected = np.ascontiguousarray(expected_of(case.op, arguments))
     if case.op == "upsample_argmax" and expected.nbytes * arguments["logits"].shape[1] > LARGEST:
         return False
     values = zip(NAMES[case.op], binding_arguments(case.op, arguments), strict=True)
     fields = {**dict(values), **tolerances(case, arguments, expected)}
     sizes = np.array(expected.shape, np.float64)  # of the result
     file.write(f"case {case.op} {case.name.replace(' ', '')}\n".encode())
-    for name, value in {**fields, "sizes": sizes}.items():
+    named = ((name, value) for item in fields.items() for name, value in single(*item))
+    for name, value in {**dict(named), "sizes": sizes}.items():
         if isinstance(value, np.ndarray):
             write_array(file, name, value)
         elif isinstance(value, tuple):

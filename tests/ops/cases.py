@@ -1,6 +1,7 @@
 """The case table of every op: what the conformance suite, the replayer and the benchmarks run.
 
-Adding an op means adding its rows: here, or to feature_cases.py for an op that reads feature maps.
+Adding an op means adding its rows: here, or to feature_cases.py for an op that reads feature maps;
+those of online_mlp are in mlp_cases.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops import feature_cases
+from tests.ops import feature_cases, mlp_cases
 from tests.ops.case import Arguments, Case
 from tests.ops.inputs import LAYOUTS, laid_out, mask_of, picture, values
 
@@ -21,6 +22,8 @@ OPS = (
     "cosine_match",
     "linear_match",
     "distance_stats",
+    "online_mlp_fit",
+    "online_mlp_scores",
     "upsample_argmax",
     "preprocess",
 )
@@ -127,6 +130,8 @@ def all_cases() -> list[Case]:
         feature_cases.cosine_match,
         feature_cases.linear_match,
         feature_cases.distance_stats,
+        mlp_cases.online_mlp_fit,
+        mlp_cases.online_mlp_scores,
         _upsample_argmax,
         _preprocess,
     )

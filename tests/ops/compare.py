@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fsseg_sdk.ops import reference
+from tests.ops.mlp_cases import SCORES, fit_limits
 
 # One float32 rounding is 6e-8; blocked sums of a few thousand terms stay within a few of them.
 MAX_ERROR = 1e-5  # largest error, relative to the largest reference value
@@ -66,6 +67,22 @@ def close_stats(result: Any, expected: Any) -> str | None:
     return None
 
 
+def close_to(result: Any, expected: Any, limits: Any) -> str | None:
+    """None if each value is within its limit."""
+    if result.shape != expected.shape:
+        return f"shape {result.shape}, expected {expected.shape}"
+    if not np.isfinite(expected).all():
+        return "the reference is not finite: a case must not do that"
+    error = np.abs(result.astype(np.float64) - expected)
+    if not (error <= limits).all():
+        share = np.nan_to_num(error / np.maximum(limits, 1e-300), nan=np.inf)
+        worst = np.unravel_index(int(share.argmax()), error.shape)
+        where = tuple(map(int, worst))
+        values = f"{result[worst]!r}, expected {expected[worst]!r}"
+        return f"at {where}: {values}, {share[worst]:.3g} limits"
+    return None
+
+
 def label_limit(arguments: dict[str, Any]) -> float:
     """The largest margin between two classes that counts as a tie of upsample_argmax."""
     return 1e-6 * float(np.abs(arguments["logits"].astype(np.float64)).max())
@@ -93,6 +110,11 @@ def difference(op: str, result: Any, arguments: dict[str, Any], expected: Any) -
         return close_labels(result, arguments)
     if op == "distance_stats":
         return close_stats(result, expected)
+    if op == "online_mlp_fit":
+        return close_to(result, expected, fit_limits(arguments, expected))
+    if op == "online_mlp_scores" and arguments["precision"] == "bf16":
+        limit = SCORES["bf16"] * float(np.abs(expected).max())
+        return close_to(result, expected, np.full(expected.shape, limit))
     return close(result, expected, scale_of(op, arguments))
 
 

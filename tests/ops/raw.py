@@ -6,10 +6,37 @@ from typing import Any
 
 import numpy as np
 
-from fsseg_sdk import _kernels
-from fsseg_sdk.ops import checks
+from fsseg_sdk import _kernels, ops
+from fsseg_sdk.ops import checks, reference
+from tests.ops.mlp_cases import fit_reference, flat
 
 PAD = 131  # elements on each side; odd, so that the result is not aligned to vectors
+
+
+def call(op: str, arguments: dict[str, Any], **more: Any) -> Any:
+    """The op's result as one array."""
+    result = getattr(ops, op)(**arguments, **more)
+    return flat(result.mlp, result.losses) if op == "online_mlp_fit" else result
+
+
+def expected_of(op: str, arguments: dict[str, Any]) -> Any:
+    """The reference's result, likewise."""
+    if op == "online_mlp_fit":
+        return fit_reference(arguments)
+    return getattr(reference, op)(**arguments)
+
+
+def mapped(value: Any, change: Any) -> Any:
+    """``value`` with all arrays in it, however deep, changed."""
+    if isinstance(value, np.ndarray):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: mapped(item, change) for name, item in value.items()}
+    if isinstance(value, ops.Mlp):
+        return ops.Mlp(*(mapped(item, change) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(mapped(item, change) for item in value)
+    return value
 
 
 def binding_arguments(op: str, a: dict[str, Any]) -> tuple[Any, ...]:
@@ -30,6 +57,15 @@ def binding_arguments(op: str, a: dict[str, Any]) -> tuple[Any, ...]:
     if op == "upsample_argmax":
         logits = checks.planes(a["logits"], "logits")
         return (logits, *checks.extent_pair(a["extent"], logits.shape[2:]))
+    if op == "online_mlp_scores":
+        bf16 = a["precision"] == "bf16"
+        features = checks.planes(a["features"], "features")
+        return features, tuple(a["mlp"]), a["length"] or 0.0, bf16
+    if op == "online_mlp_fit":
+        samples = [tuple(checks.planes(array, "") for array in pair) for pair in a["samples"]]
+        numbers = [a[name] for name in ("learning_rate", "momentum", "dropout")]
+        bf16 = a.get("precision") == "bf16"
+        return samples, tuple(a["mlp"]), *numbers, a.get("length") or 0.0, a["seed"], bf16
     return checks.rgb(a["image"], "image"), *a["content"], a["mean"], a["std"]
 
 
@@ -43,7 +79,20 @@ def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill:
     buffer = np.full((size + 2 * PAD) * dtype.itemsize, fill, np.uint8).view(dtype)
     out = buffer[PAD : PAD + size].reshape(shape)
     kernel = getattr(_kernels, op)
-    assert kernel(*binding_arguments(op, arguments), out, 3)
+    if op == "online_mlp_fit":
+        given = binding_arguments(op, arguments)
+        assert kernel(*given, *parts_of(out, arguments), 3) == (True, False)
+    else:
+        assert kernel(*binding_arguments(op, arguments), out, 3)
     around = np.concatenate([buffer[:PAD], buffer[PAD + size :]]).view(np.uint8)
     assert (around == fill).all(), f"{op} wrote outside of its result"
     return out.copy()
+
+
+def parts_of(out: Any, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """``(arrays of the Mlp, losses)``, views of what flat() would make of them."""
+    start, views = 0, []
+    for array in arguments["mlp"]:
+        views.append(out[start : start + array.size].reshape(array.shape))
+        start += array.size
+    return tuple(views), out[start:]

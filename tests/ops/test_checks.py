@@ -12,6 +12,7 @@ import pytest
 from fsseg_sdk import ops
 from fsseg_sdk.errors import InputError
 from tests.ops.cases import OPS
+from tests.ops.raw import call, mapped
 
 
 def good(op: str) -> dict[str, Any]:
@@ -27,6 +28,12 @@ def good(op: str) -> dict[str, Any]:
         return {"features": planes, "weights": rows, "bias": np.ones(8, np.float32)}
     if op == "upsample_argmax":
         return {"logits": planes[:, :4].copy(), "size": (31, 47)}
+    if op == "online_mlp_scores":
+        return {"features": planes, "mlp": ops.online_mlp_start(20, 17, 3)}
+    if op == "online_mlp_fit":
+        targets = rng.random((2, 3, 9, 70), dtype=np.float32) / 1000
+        samples, mlp = [(planes, targets)], ops.online_mlp_start(20, 17, 3)
+        return {"samples": samples, "mlp": mlp, "iterations": 2, "learning_rate": 0.1}
     if op == "preprocess":
         image = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
         sizes = {"input_size": (16, 16), "content": (12, 16)}
@@ -112,6 +119,30 @@ OTHER: list[tuple[str, str, Any, str]] = [
     ("linear_match", "bias", np.ones(7, np.float32), "bias"),
     ("distance_stats", "prototypes", np.ones((3, 19), np.float32), "prototypes"),
     ("distance_stats", "prototypes", np.ones((2, 3, 20), np.float32), "prototypes"),
+    *(
+        (f"online_mlp_{op}", name, value, blamed)
+        for op in ("fit", "scores")
+        for name, value, blamed in (
+            ("mlp", None, "mlp"),
+            ("mlp", ops.online_mlp_start(19, 17, 3), "mlp.hidden_weight"),
+            ("mlp", ops.online_mlp_start(20, 17, 3)[:3], "mlp"),
+            ("length", 0.0, "length"),
+            ("length", float("nan"), "length"),
+            ("precision", "fp16", "precision"),
+        )
+    ),
+    ("online_mlp_fit", "mlp", ops.online_mlp_start(20, 17, 4), "samples[0] targets"),
+    ("online_mlp_fit", "samples", [], "samples"),
+    ("online_mlp_fit", "samples", [np.ones((1, 20, 3, 3), np.float32)], "samples[0]"),
+    ("online_mlp_fit", "iterations", 0, "iterations"),
+    ("online_mlp_fit", "iterations", True, "iterations"),
+    ("online_mlp_fit", "iterations", 1.5, "iterations"),
+    ("online_mlp_fit", "learning_rate", -0.1, "learning_rate"),
+    ("online_mlp_fit", "momentum", 1.1, "momentum"),
+    ("online_mlp_fit", "dropout", 1.0, "dropout"),
+    ("online_mlp_fit", "dropout", -0.1, "dropout"),
+    ("online_mlp_fit", "seed", -1, "seed"),
+    ("online_mlp_fit", "seed", 2**63, "seed"),
     ("upsample_argmax", "logits", np.ones((1, 256, 2, 2), np.float32), "logits"),
     ("upsample_argmax", "size", (-1, 4), "size"),
     ("upsample_argmax", "extent", (9.0, 71.0), "extent"),
@@ -163,16 +194,17 @@ class Exchanged:
 @pytest.mark.parametrize(("op", "versioned"), list(itertools.product(OPS, [False, True])))
 def test_dlpack_in(op: str, versioned: bool) -> None:
     arguments = good(op)
-    expected = getattr(ops, op)(**arguments)
-    wrapped = {
-        name: Exchanged(value, versioned) if isinstance(value, np.ndarray) else value
-        for name, value in arguments.items()
-    }
-    assert getattr(ops, op)(**wrapped).tobytes() == expected.tobytes()
+    expected = call(op, arguments)
+    exchanged: list[Exchanged] = []
+
+    def wrap(array: Any) -> Exchanged:
+        exchanged.append(Exchanged(array, versioned))
+        return exchanged[-1]
+
+    assert call(op, mapped(arguments, wrap)).tobytes() == expected.tobytes()
     wanted = "dltensor_versioned" if versioned else 'dltensor"'
-    for value in wrapped.values():
-        if isinstance(value, Exchanged):
-            assert any(wanted in capsule for capsule in value.capsules)
+    for value in exchanged:
+        assert any(wanted in capsule for capsule in value.capsules)
 
 
 def test_dlpack_is_not_copied() -> None:
@@ -218,9 +250,5 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize(("op", "view"), list(itertools.product(OPS, sorted(VIEWS))))
 def test_any_strides_give_the_same_bits(op: str, view: str) -> None:
     arguments = good(op)
-    expected = getattr(ops, op)(**arguments)
-    viewed = {
-        name: VIEWS[view](value) if isinstance(value, np.ndarray) else value
-        for name, value in arguments.items()
-    }
-    assert getattr(ops, op)(**viewed).tobytes() == expected.tobytes()
+    expected = call(op, arguments)
+    assert call(op, mapped(arguments, VIEWS[view])).tobytes() == expected.tobytes()

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsseg_sdk import _kernels, ops
-from fsseg_sdk.ops import reference
 from tests.ops.cases import OPS
 from tests.ops.compare import difference
 from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, picture, values
+from tests.ops.mlp_cases import fit_arguments
+from tests.ops.raw import call, expected_of
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 kinds = st.sampled_from(["normal", *KINDS])
@@ -46,7 +47,20 @@ def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
     if op == "upsample_argmax":
         logits = laid_out(values(rng, (batch, count, *grid), draw(kinds)), draw(layouts))
         return {"logits": logits, "size": size, "extent": extent}
+    if op == "online_mlp_fit":
+        options = {
+            "layout": draw(layouts),
+            "targets": draw(st.sampled_from(["hard", "soft", "few", "one"])),
+            "dropout": draw(st.sampled_from([0.0, 0.4])),
+            "precision": draw(st.sampled_from(["fp32", "bf16"])),
+        }
+        shape = (batch, channels, *grid)
+        return fit_arguments(rng, shape, draw(st.integers(1, 40)), count, length=3.0, **options)
     features = laid_out(values(rng, (batch, channels, *grid), draw(kinds)), draw(layouts))
+    if op == "online_mlp_scores":
+        mlp = ops.online_mlp_start(channels, draw(st.integers(1, 70)), count)
+        precision = draw(st.sampled_from(["fp32", "bf16"]))
+        return {"features": features, "mlp": mlp, "length": 2.0, "precision": precision}
     if op == "weighted_pool":
         weights = laid_out(rng.random((batch, count, *grid), dtype=np.float32), draw(layouts))
         return {"features": features, "weights": weights, "eps": 1e-5}
@@ -68,13 +82,13 @@ def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
 @given(data=st.data())
 def test_any_shape(op: str, data: st.DataObject) -> None:
     arguments = data.draw(arguments_of(op))
-    expected = getattr(reference, op)(**arguments)
+    expected = expected_of(op, arguments)
     before = ops.simd_level()
     try:
         for level in ops.simd_levels():
             _kernels._set_simd(level)
-            result = getattr(ops, op)(**arguments, threads=1)
+            result = call(op, arguments, threads=1)
             assert difference(op, result, arguments, expected) is None, level
-            assert getattr(ops, op)(**arguments, threads=3).tobytes() == result.tobytes()
+            assert call(op, arguments, threads=3).tobytes() == result.tobytes()
     finally:
         _kernels._set_simd(before)
