@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
 from typing import Any
@@ -27,9 +27,10 @@ __all__ = ["Core", "ScoreMap", "covered"]
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
     """A query's scores on a grid: logits [N+1, h, w] float32, and how that grid lies over the
-    picture. timings: milliseconds by stage."""
+    picture. evidence: of presence, on the same grid. timings: milliseconds by stage."""
 
     logits: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     geometry: Geometry
     warnings: tuple[str, ...]
     timings: dict[str, float]
@@ -49,7 +50,8 @@ def covered(logits: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float
 @dataclass(frozen=True, eq=False)
 class Core:
     """An opened bundle: encoder, method and its settings. bundle: its name; digest: its hash, or
-    None for graphs that were handed in."""
+    None for graphs that were handed in. changes: the settings that differ from the bundle's, as
+    parsed JSON."""
 
     encoder: Encoder
     method: Method
@@ -58,6 +60,7 @@ class Core:
     bundle: str
     digest: str | None
     threads: int | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def summarise(self, support: Support, ways: Sequence[int]) -> State:
         """Encode each different picture once, some at a time; rows in the order of the shots.
@@ -127,7 +130,9 @@ class Core:
     def _match_whole(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
         encoded = self.encoder.encode(pictures)
         begin = perf_counter()
-        match = fitted.match(encoded.features, threads=self.threads)
+        extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
+        match = fitted.match(encoded.features, extents, threads=self.threads)
+        evidence = match.logits if match.evidence is None else match.evidence
         share = 1000.0 / len(pictures)
         timings = {
             "preprocess": encoded.preprocess_seconds * share,
@@ -137,6 +142,7 @@ class Core:
         for index, geometry in enumerate(encoded.geometries):
             yield ScoreMap(
                 logits=match.logits[index],
+                evidence=evidence[index],
                 geometry=geometry,
                 warnings=match.warnings[index] if match.warnings else (),
                 timings=dict(timings),
@@ -149,19 +155,22 @@ class Core:
         ]
         timings = {"preprocess": 0.0, "encoder": 0.0, "match": 0.0}
         logits: list[NDArray[np.float32]] = []
+        evidence: list[NDArray[np.float32]] = []
         warnings: list[str] = []
         for first in range(0, len(pieces), step):
             encoded = self.encoder.encode(pieces[first : first + step], "squash")
             begin = perf_counter()
             match = fitted.match(encoded.features, threads=self.threads)
             logits += list(match.logits)
+            evidence += list(match.logits if match.evidence is None else match.evidence)
             warnings += [text for texts in match.warnings for text in texts]
             timings["preprocess"] += encoded.preprocess_seconds
             timings["encoder"] += encoded.encoder_seconds
             timings["match"] += perf_counter() - begin
         begin = perf_counter()
         stitched = stitch(tiling, logits)
+        judged = stitch(tiling, evidence)
         timings["match"] += perf_counter() - begin
         geometry = plan("squash", picture.size, self.encoder.input_size)
         timings = {stage: 1000.0 * seconds for stage, seconds in timings.items()}
-        return ScoreMap(stitched, geometry, tuple(dict.fromkeys(warnings)), timings)
+        return ScoreMap(stitched, judged, geometry, tuple(dict.fromkeys(warnings)), timings)

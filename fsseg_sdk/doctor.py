@@ -43,6 +43,7 @@ def examine() -> dict[str, Any]:
         "backends": _backends(),
         "simd": kernels.get("simd"),
         "simd_levels": kernels.get("levels", []),
+        "bf16": kernels.get("bf16"),
         "cuda": kernels.get("cuda") or _no_cuda(kernels),
         "threads": kernels.get("threads"),
         "kernels": {"ok": "error" not in kernels, "error": kernels.get("error")},

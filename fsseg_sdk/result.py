@@ -29,7 +29,8 @@ class Result:
     classes: names in the order of the labels 1..N.
     raw_labels: uint8 [H, W], the method's answer as if every class were in the picture.
     logits: float32 [N+1, h, w], background first, on a feature grid; geometry: how that grid lies
-        over the picture; activation: what makes scores of logits.
+        over the picture; activation: what makes scores of logits. evidence: float32 [N+1, h, w],
+        what the scores in `present` were made of; None: of the logits.
     present: how sure it is, 0..1, that a class is in the picture; found from `threshold` on.
         calibrated: whether these scores are probabilities, or only rank pictures.
     timings: milliseconds of decode, preprocess, encoder, match, label and total.
@@ -56,6 +57,7 @@ class Result:
     precision: str = ""
     dropped: int = 0
     picture: Picture | None = None
+    evidence: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         planes, axes = len(self.classes) + 1, (self.raw_labels.ndim, self.logits.ndim)

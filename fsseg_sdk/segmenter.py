@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from . import methods
+from .assemble import assemble, choose_method
 from .backends import Graph, open_graph
 from .bundle import Bundle
 from .classes import pair_up
 from .core import Core
-from .description import Description, describe_manifest, read_description
-from .encoder import Encoder
+from .description import describe_manifest, read_description
 from .errors import BundleError, InputError
-from .methods.settings import settings_from_json
 from .result import Result
 from .support import read_support
 from .task import Task
@@ -63,7 +60,7 @@ class Segmenter:
         Raises InputError naming the field, BackendError for graphs that do not fit.
         """
         description = read_description(settings)
-        self._core = _assemble(graphs, description, method, None, threads)
+        self._core = assemble(graphs, description, method, {}, None, threads)
 
     @classmethod
     def load(
@@ -73,20 +70,24 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         method: str | None = None,
+        settings: Mapping[str, Any] | None = None,
         threads: int | None = None,
     ) -> Segmenter:
         """Open a bundle: a path, or the name of one that is shipped.
 
         backend, device, precision: "auto", or what `fsseg doctor` lists; what cannot be had is a
-        BackendError, never something else in silence. method: another than the bundle's own, with
-        its default settings, if the bundle has the graphs for it. threads: for the encoder and
+        BackendError, never something else in silence. method: another than the bundle's own, if
+        the bundle has the graphs for it; it starts from what carries over of the bundle's settings,
+        and from its own defaults. settings: of the method, where they differ, such as
+        ``{"hidden": 64, "panet": {"background_parts": 1}}``. threads: for the encoder and
         everything else; by default FSSEG_NUM_THREADS or all cores.
-        Raises BundleError for a bundle that is unknown, damaged or made for another version.
+        Raises BundleError for a bundle that is unknown, damaged or made for another version,
+        InputError for settings that are unknown or out of range.
         """
         bundle = Bundle.open(find_bundle(path_or_name))
         manifest = bundle.manifest
         description = describe_manifest(manifest)
-        needed = ("encoder", *_method(description, method, tuple(manifest.graphs)).graphs)
+        needed = ("encoder", *choose_method(description, method, tuple(manifest.graphs)).graphs)
         graphs = {
             name: open_graph(
                 bundle.member(manifest.graphs[name].file),
@@ -99,7 +100,9 @@ class Segmenter:
             for name in needed
         }
         segmenter = cls.__new__(cls)
-        segmenter._core = _assemble(graphs, description, method, bundle.digest, threads)
+        segmenter._core = assemble(
+            graphs, description, method, settings or {}, bundle.digest, threads
+        )
         return segmenter
 
     def segment(self, support: object, mask: object, query: object, *, tile: Tile = None) -> Result:
@@ -190,53 +193,3 @@ def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
                 remedy=f"Check the name, or pass the path of a {_SUFFIX} file.",
             )
     return path
-
-
-def _method(
-    description: Description, override: str | None, graphs: tuple[str, ...]
-) -> methods.Method:
-    """The method to use; every graph that it needs is there."""
-    method = methods.get(override or description.method)
-    missing = [name for name in ("encoder", *method.graphs) if name not in graphs]
-    if missing:
-        raise BundleError(
-            f"method {method.name!r}",
-            expected=f"a bundle with the graphs {', '.join(('encoder', *method.graphs))}",
-            got=f"{description.name!r}, which lacks {', '.join(missing)}",
-            remedy=f"Use a bundle made for {method.name}, or another method.",
-        )
-    return method
-
-
-def _assemble(
-    graphs: Mapping[str, Graph],
-    description: Description,
-    override: str | None,
-    digest: str | None,
-    threads: int | None,
-) -> Core:
-    method = _method(description, override, tuple(graphs))
-    own = description.method_settings if method.name == description.method else {}
-    try:
-        settings = settings_from_json(method.settings_type, own, "method.settings")
-    except InputError as error:
-        if digest is None:
-            raise
-        raise BundleError(
-            f"bundle {description.name!r}, {error.argument}",
-            expected=error.expected,
-            got=error.got,
-            remedy="Export the bundle again, or use the fsseg_sdk that it was made for.",
-        ) from error
-    encoder = Encoder(
-        graph=graphs["encoder"],
-        input_size=description.input_size,
-        geometry=description.geometry,
-        mean=description.mean,
-        std=description.std,
-        channels=description.channels,
-        grid=description.grid,
-        threads=threads,
-    )
-    heads = MappingProxyType({name: graphs[name] for name in method.graphs})
-    return Core(encoder, method, settings, heads, description.name, digest, threads)

@@ -46,7 +46,9 @@ class Task:
         cls, core: Core, classes: Sequence[str], state: State, notes: Sequence[str] = ()
     ) -> Task:
         """The task of these shots. Every class has one or more rows in `state`."""
-        fitted = core.method.fit(state, len(classes), core.settings, core.graphs)
+        fitted = core.method.fit(
+            state, len(classes), core.settings, core.graphs, threads=core.threads
+        )
         return cls(core, tuple(classes), state, fitted, tuple(dict.fromkeys(notes)))
 
     @classmethod
@@ -165,7 +167,8 @@ class Task:
 
         For fitting their coefficients; the columns are `fsseg_sdk.methods.presence.DESCRIPTORS`.
         """
-        return self.fitted.describe(covered(result.logits, result.geometry))
+        evidence = result.logits if result.evidence is None else result.evidence
+        return self.fitted.describe(covered(evidence, result.geometry))
 
     def _segment(
         self, named: Sequence[tuple[object, str]], tile: Tile, batch: int | None
@@ -184,7 +187,7 @@ class Task:
         labels = ops.upsample_argmax(
             scores.logits[None], picture.size, scores.extent, threads=self.core.threads
         )
-        presence = self.fitted.presence(covered(scores.logits, scores.geometry))
+        presence = self.fitted.presence(covered(scores.evidence, scores.geometry))
         timings = {
             "decode": decode,
             **scores.timings,
@@ -196,6 +199,7 @@ class Task:
             classes=self.classes,
             raw_labels=labels[0],
             logits=scores.logits,
+            evidence=scores.evidence,
             geometry=scores.geometry,
             present=dict(zip(self.classes, presence.scores.tolist(), strict=True)),
             threshold=presence.threshold,

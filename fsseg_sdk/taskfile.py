@@ -117,7 +117,7 @@ def _identity(core: Core) -> dict[str, object]:
     encoder = core.encoder
     return {
         "bundle": {"name": core.bundle, "sha256": core.digest or "none: graphs were handed in"},
-        "method": {"name": core.method.name},
+        "method": {"name": core.method.name, "settings": dict(core.changes)},
         "encoder": {
             "precision": encoder.graph.precision,
             "input_size": list(encoder.input_size),

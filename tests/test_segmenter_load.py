@@ -68,6 +68,25 @@ class TestLoad:
         with pytest.raises(BundleError, match=r"'tiny'.*scale"):
             Segmenter.load(path)
 
+    def test_settings_that_differ(self, tmp_path: Path) -> None:
+        path = tiny.tiny_bundle(tmp_path / "a.fsseg", settings={"scale": 7.0})
+        seg = Segmenter.load(path, settings={"background_parts": 2})
+        assert (seg.settings.scale, seg.settings.background_parts) == (7.0, 2)
+        changes = {"panet": {"background_parts": 3}}
+        fast = Segmenter.load(path, method="srofb-fast", settings=changes)
+        assert (fast.settings.panet.scale, fast.settings.panet.background_parts) == (7.0, 3)
+        assert fast.settings.warm_start
+        for wrong, named in (
+            ({"parts": 1}, r"settings\.parts"),
+            ({"scale": "x"}, r"settings\.scale"),
+            ({"scale": -1.0}, "scale"),
+        ):
+            with pytest.raises(InputError, match=named):
+                Segmenter.load(path, settings=wrong)
+        with pytest.raises(InputError, match=r"settings\.panet"):
+            Segmenter.load(path, method="srofb", settings={"panet": 3})
+        assert Segmenter.load(path).settings.scale == 7.0
+
     def test_unknown_methods(self, tmp_path: Path) -> None:
         path = tiny.tiny_bundle(tmp_path / "a.fsseg")
         with pytest.raises(InputError, match="panet"):

@@ -50,8 +50,24 @@ class TestFile:
     def test_info(self, task: Task) -> None:
         info = task.info()
         assert info["classes"] == {name: {"shots": 2} for name in task.classes}
-        assert info["method"] == {"name": "panet"}
+        assert info["method"] == {"name": "panet", "settings": {}}
         assert info["bytes"] == 6 * (8 + 4 * (4 * tiny.CHANNELS + 2))
+
+    def test_other_settings_are_refused(self, tmp_path: Path) -> None:
+        bundle = tiny.tiny_bundle(tmp_path / "t.fsseg")
+        path = tmp_path / "parts.task"
+        settings = {"hidden": 20, "panet": {"scale": 9.0}}
+        changed = Segmenter.load(bundle, method="srofb", settings=settings)
+        assert (changed.settings.hidden, changed.settings.panet.scale) == (20, 9.0)
+        made = changed.prepare(opened.support())
+        made.save(path)
+        again = changed.load_task(path)
+        assert again.info()["method"] == {"name": "srofb", "settings": settings}
+        assert same(again.segment(QUERIES[0]), made.segment(QUERIES[0]))
+        with pytest.raises(TaskError, match=r"method\.settings"):
+            Segmenter.load(bundle, method="srofb").load_task(path)
+        with pytest.raises(TaskError, match=r"method\.name"):
+            Segmenter.load(bundle).load_task(path)
 
     def test_another_encoder_is_refused_by_field(self, task: Task, tmp_path: Path) -> None:
         path = tmp_path / "parts.task"

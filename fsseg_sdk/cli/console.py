@@ -35,11 +35,16 @@ __all__ = [
 
 def load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """The bundle, method and backend that the arguments ask for."""
+    from ..methods.settings import merged
     from ..segmenter import Segmenter
 
+    settings: dict[str, Any] = {}
+    for change in arguments.setting:
+        settings = merged(settings, change, "--setting")
     return Segmenter.load(
         arguments.bundle,
         method=arguments.method,
+        settings=settings,
         backend=arguments.backend,
         device=arguments.device,
         precision=arguments.precision,

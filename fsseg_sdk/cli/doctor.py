@@ -31,7 +31,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     if found["kernels"]["ok"]:
         levels = ", ".join(found["simd_levels"])
-        lines.append(f"kernels    {found['simd']} (of {levels}), {found['threads']} threads")
+        lines.append(
+            f"kernels    {found['simd']} (of {levels}), bf16 by {found['bf16']}, "
+            f"{found['threads']} threads"
+        )
     else:
         lines.append(f"kernels    NOT WORKING: {found['kernels']['error']}")
     built = "built" if cuda["built"] else "not built"

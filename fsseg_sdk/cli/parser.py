@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from .values import positive, setting, size, tile
 
 __all__ = ["build_parser"]
 
@@ -155,17 +156,17 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, metavar="T.task", help="made by fsseg prepare")
     parser.add_argument("--out", metavar="FILE.mp4|DIR", help="a video, or a folder of frames")
     parser.add_argument("--masks", action="store_true", help="write masks instead of overlays")
-    parser.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
+    parser.add_argument("--frames", type=positive, metavar="N", help="stop after N frames")
     _add_tile(parser)
     _add_runtime(parser)
     _add_json(parser)
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WIDTHxHEIGHT")
-    parser.add_argument("--repeat", type=_positive, default=30, metavar="N", help="timed runs")
-    parser.add_argument("--warm-up", type=_positive, default=3, metavar="N", help="runs before")
-    parser.add_argument("--ways", type=_positive, default=1, metavar="N", help="classes")
+    parser.add_argument("--size", type=size, default=(1920, 1080), metavar="WIDTHxHEIGHT")
+    parser.add_argument("--repeat", type=positive, default=30, metavar="N", help="timed runs")
+    parser.add_argument("--warm-up", type=positive, default=3, metavar="N", help="runs before")
+    parser.add_argument("--ways", type=positive, default=1, metavar="N", help="classes")
     parser.add_argument("--out", metavar="FILE.json", help="write the figures there, too")
     _add_tile(parser)
     _add_runtime(parser)
@@ -195,6 +196,14 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it runs")
     group.add_argument("--bundle", default="default", metavar="PATH", help='default: "default"')
     group.add_argument("--method", metavar="NAME", help="default: the bundle's own")
+    group.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        type=setting,
+        metavar="NAME=VALUE",
+        help="of the method, such as hidden=64 or panet.scale=10; may be repeated",
+    )
     _add_backend(group)
 
 
@@ -203,14 +212,14 @@ def _add_backend(group: argparse._ActionsContainer) -> None:
     group.add_argument("--device", default="auto", metavar="NAME", help="default: auto")
     group.add_argument("--precision", default="auto", metavar="NAME", help="default: auto")
     group.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: FSSEG_NUM_THREADS or all cores"
+        "--threads", type=positive, metavar="N", help="default: FSSEG_NUM_THREADS or all cores"
     )
 
 
 def _add_tile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=tile,
         metavar="auto|native|N",
         help="cut large pictures into windows of N pixels; native: of the encoder's input size",
     )
@@ -218,22 +227,3 @@ def _add_tile(parser: argparse.ArgumentParser) -> None:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text!r}")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not cross:
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, such as 1920x1080, got {text!r}")
-    return _positive(width), _positive(height)
-
-
-def _tile(text: str) -> str | int | bool:
-    if text == "auto":
-        return "auto"
-    return True if text == "native" else _positive(text)

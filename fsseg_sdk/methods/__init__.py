@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..errors import InputError
 from .base import Fitted, Match, Method, NamedGraph, Presence, Shots, State, combine
 from .panet import Panet
+from .srofb import Srofb
 
 __all__ = [
     "Fitted",
@@ -22,7 +23,9 @@ __all__ = [
     "names",
 ]
 
-_METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in (Panet(),)})
+_METHODS: Mapping[str, Method] = MappingProxyType(
+    {method.name: method for method in (Panet(), Srofb(), Srofb.fast())}
+)
 
 
 def names() -> tuple[str, ...]:

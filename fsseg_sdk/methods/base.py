@@ -149,10 +149,12 @@ def combine(states: Sequence[State]) -> State:
 @dataclass(frozen=True)
 class Match:
     """logits: [B, N+1, h, w] float32, background first; the label is the largest after
-    bilinear upsampling. warnings: one tuple of sentences per query, or empty for none at all."""
+    bilinear upsampling. warnings: one tuple of sentences per query, or empty for none at all.
+    evidence: [B, N+1, h, w] float32, what `Fitted.presence` looks at; None: the logits."""
 
     logits: NDArray[np.float32]
     warnings: tuple[tuple[str, ...], ...] = ()
+    evidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,13 +182,21 @@ class Fitted(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """What every Result of this support should say."""
 
-    def match(self, features: NDArray[np.float32], *, threads: int | None = None) -> Match:
-        """Scores on the grid. features: [B, C, h, w] float32."""
+    def match(
+        self,
+        features: NDArray[np.float32],
+        extents: Sequence[tuple[float, float]] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Match:
+        """Scores on the grid. features: [B, C, h, w] float32. extents: rows and columns of cells
+        that each picture covers, from the top left; all of them if None."""
 
-    def presence(self, logits: NDArray[np.float32]) -> Presence:
-        """From logits [N+1, h, w] (the cells a picture covers, stitched from tiles or not)."""
+    def presence(self, evidence: NDArray[np.float32]) -> Presence:
+        """From `Match.evidence` of one query, [N+1, h, w]: the cells that its picture covers,
+        stitched from tiles or not."""
 
-    def describe(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N, D] what `presence` looks at; calibration is fitted on these."""
 
 
@@ -221,7 +231,17 @@ class Method(Protocol):
     def check(self, state: State, channels: int) -> None:
         """InputError unless this method could have made `state` from features of C channels."""
 
+    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What carries over from a bundle made for another method, as parsed JSON; the rest are
+        this method's defaults."""
+
     def fit(
-        self, state: State, n_ways: int, settings: Any, graphs: Mapping[str, NamedGraph]
+        self,
+        state: State,
+        n_ways: int,
+        settings: Any,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
     ) -> Fitted:
         """Every way in 0..n_ways-1 has a row or more."""

@@ -13,7 +13,7 @@ to every class is 0 or less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,7 +65,13 @@ class PanetFitted:
     def n_ways(self) -> int:
         return len(self.prototypes) - self.parts
 
-    def match(self, features: NDArray[np.float32], *, threads: int | None = None) -> Match:
+    def match(
+        self,
+        features: NDArray[np.float32],
+        extents: Sequence[tuple[float, float]] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Match:
         every = ops.cosine_match(features, self.prototypes, self.scale, threads=threads)
         if self.parts == 1:
             return Match(every)
@@ -75,11 +81,11 @@ class PanetFitted:
         logits[:, 1:] = every[:, self.parts :]
         return Match(logits)
 
-    def presence(self, logits: NDArray[np.float32]) -> Presence:
-        return presence_of(logits / np.float32(self.scale), self.facts, self.presence_model)
+    def presence(self, evidence: NDArray[np.float32]) -> Presence:
+        return presence_of(evidence / np.float32(self.scale), self.facts, self.presence_model)
 
-    def describe(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        return presence_descriptors(logits / np.float32(self.scale), self.facts)
+    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+        return presence_descriptors(evidence / np.float32(self.scale), self.facts)
 
 
 class Panet:
@@ -105,12 +111,12 @@ class Panet:
         parts = settings.background_parts
         mass, share = np.empty((count, parts), np.float32), np.empty(count, np.float32)
         pooled = np.empty((2, count, 1 + parts, channels), np.float32)
+        if settings.refine_weak:
+            shots = refine_weak(shots, threads)
         for picture in range(len(shots.features)):
             rows = np.flatnonzero(shots.picture == picture)
             features = shots.features[picture : picture + 1]
             weights = np.stack([shots.foreground[rows], shots.background[rows]], axis=1)
-            if settings.refine_weak and shots.weak[rows].any():
-                weights[:, 0] = refine_weak(features, weights, shots, rows, threads)
             regions = np.stack(
                 [
                     np.concatenate([w[:1], split(features[0], w[1], parts, threads=threads)])
@@ -156,8 +162,18 @@ class Panet:
             },
         )
 
+    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        own: Mapping[str, Any] = settings.get("panet", {})  # of a method that starts from these
+        return own
+
     def fit(
-        self, state: State, n_ways: int, settings: PanetSettings, graphs: Mapping[str, NamedGraph]
+        self,
+        state: State,
+        n_ways: int,
+        settings: PanetSettings,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
     ) -> PanetFitted:
         rows_of = [np.flatnonzero(state.way == way) for way in range(n_ways)]
         arrays = state.arrays

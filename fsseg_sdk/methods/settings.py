@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from ..errors import InputError
 
-__all__ = ["check_range", "settings_from_json", "settings_to_json"]
+__all__ = ["check_range", "merged", "settings_from_json", "settings_to_json"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,22 @@ def settings_from_json(settings_type: type[T], values: Mapping[str, Any], argume
     return settings_type(
         **{name: _value(hints[name], item, f"{argument}.{name}") for name, item in values.items()}
     )
+
+
+def merged(
+    settings: Mapping[str, Any], changes: Mapping[str, Any], argument: str
+) -> dict[str, Any]:
+    """Parsed JSON settings with others in place of some, table by table. InputError where the
+    changes are no mapping."""
+    if not isinstance(changes, Mapping):
+        raise _wrong(argument, "an object", changes)
+    result = dict(settings)
+    for name, value in changes.items():
+        own = result.get(name)
+        if isinstance(own, Mapping):
+            value = merged(own, value, f"{argument}.{name}")
+        result[name] = value
+    return result
 
 
 def settings_to_json(settings: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def shipped(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_doctor_tries_everything(shipped: Path, run: Run) -> None:
     found = run("doctor", "--json").json
     assert set(found) == {
-        *("ok", "version", "methods", "backends", "simd", "simd_levels", "cuda", "threads"),
+        *("ok", "version", "methods", "backends", "simd", "simd_levels", "bf16", "cuda", "threads"),
         *("kernels", "default_bundle", "python", "packages", "machine"),
     }
     assert found["version"] == __version__

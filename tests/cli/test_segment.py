@@ -212,3 +212,23 @@ def test_a_full_disk_ends_the_run(place: Place, run: Run, monkeypatch: pytest.Mo
     assert done.code == 2
     assert "No space left" in done.err
     assert names("found") == {"report.json"}
+
+
+def test_another_method_with_settings(place: Place, run: Run) -> None:
+    shown = ["--support", place.support, "--mask", place.mask, "--bundle", place.bundle]
+    asked = ["segment", "queries", *shown, "--method", "srofb", "--json"]
+    done = run(*asked, "--setting", "iterations=3", "--setting", "panet.scale=10", "--out", "one")
+    assert done.code == 0
+    assert done.json["method"] == "srofb"
+    changed = {"iterations": 3, "panet": {"scale": 10}}
+    segmenter = Segmenter.load(place.bundle, method="srofb", settings=changed)
+    result = segmenter.segment(place.support, place.mask, place.queries / "q2.png")
+    assert np.array_equal(np.asarray(Image.open("one/q2_mask.png")), result.labels)
+    for wrong, named in (
+        ("iterations", "NAME=VALUE"),
+        ("itterations=3", "settings.itterations"),
+        ("iterations=many", "settings.iterations"),
+        ("temperature=0", "temperature"),
+    ):
+        done = run(*asked, "--setting", wrong, "--out", "two")
+        assert (done.code, named in done.err) == (2, True)

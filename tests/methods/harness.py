@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsseg_sdk import methods
-from fsseg_sdk.methods import Fitted, Method, NamedGraph, Shots, State
+from fsseg_sdk.methods import Fitted, Match, Method, NamedGraph, Shots, State
+from fsseg_sdk.methods.panet import PanetSettings
 
 CHANNELS, GRID = 24, (9, 11)
 
@@ -18,7 +19,20 @@ GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {}
 """Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
 
 
-VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {"panet": ({"background_parts": 3},)}
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "panet": ({"background_parts": 3},),
+    "srofb": (
+        {"panet": PanetSettings(background_parts=3), "fallback": "top_k"},
+        {
+            "balance": "cell",
+            "length": None,
+            "momentum": 0.9,
+            "iterations": 40,
+            "iterations_of_five": 40,
+        },
+        {"warm_start": True, "support_cells": 20, "query_cells": 24, "iterations": 2},
+    ),
+}
 """Settings beside the defaults under which the suite runs, too: method name -> settings."""
 
 
@@ -45,6 +59,12 @@ class Case:
 
     def logits(self, shots: Shots | State, query: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.fit(shots).match(query).logits
+
+
+def judged(match: Match, index: int = 0) -> NDArray[np.float32]:
+    """What presence is judged by, of one query."""
+    evidence = match.logits if match.evidence is None else match.evidence
+    return evidence[index]
 
 
 def cases(needs: str | None = None) -> list[Any]:

@@ -14,7 +14,7 @@ from fsseg_sdk.methods import Shots, State, combine
 from fsseg_sdk.methods.base import PROPERTIES
 from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
 
-from .harness import CHANNELS, GRID, Case, cases, draw_query, draw_shots, flip, scene, take
+from .harness import CHANNELS, GRID, Case, cases, draw_query, draw_shots, flip, judged, scene, take
 
 WAYS = [0, 1, 0, 2, 1, 0]  # unequal numbers of shots
 TOLERANCE = 2e-4  # logits at scale 20; sums in another order
@@ -54,11 +54,11 @@ class TestEveryMethod:
         assert match.logits.dtype == np.float32
         assert match.logits.shape == (2, 4, *GRID)
         assert fitted.n_ways == 3
-        presence = fitted.presence(match.logits[0])
+        presence = fitted.presence(judged(match))
         assert presence.scores.shape == (3,)
         assert ((presence.scores >= 0) & (presence.scores <= 1)).all()
-        assert np.isfinite(fitted.describe(match.logits[0])).all()
-        assert fitted.describe(match.logits[0]).shape[0] == 3
+        assert np.isfinite(fitted.describe(judged(match))).all()
+        assert fitted.describe(judged(match)).shape[0] == 3
 
     def test_finds_the_classes(self, case: Case) -> None:
         shots, _ = draw_shots(WAYS)
@@ -71,8 +71,8 @@ class TestEveryMethod:
         for absent in range(3):
             query, labels = draw_query(3)
             without = scene(np.where(labels == absent + 1, 0, labels), np.random.default_rng(3))
-            with_all = fitted.presence(fitted.match(query).logits[0]).scores
-            with_less = fitted.presence(fitted.match(without).logits[0]).scores
+            with_all = fitted.presence(judged(fitted.match(query))).scores
+            with_less = fitted.presence(judged(fitted.match(without))).scores
             assert with_less[absent] < with_all[absent]
             others = [way for way in range(3) if way != absent]
             assert with_less[absent] < with_less[others].min()
@@ -89,11 +89,11 @@ class TestEveryMethod:
         new = np.array([2, 0, 1])
         renamed = dataclasses.replace(shots, way=new[shots.way])
         before, after = case.fit(shots), case.fit(renamed)
-        first, second = before.match(query).logits[0], after.match(query).logits[0]
-        assert close(second[1 + new], first[1:])
-        assert close(second[:1], first[:1])
-        scores = before.presence(first).scores
-        assert close(after.presence(second).scores[new], scores, 1e-4)
+        first, second = before.match(query), after.match(query)
+        assert close(second.logits[0, 1 + new], first.logits[0, 1:])
+        assert close(second.logits[0, :1], first.logits[0, :1])
+        scores = before.presence(judged(first)).scores
+        assert close(after.presence(judged(second)).scores[new], scores, 1e-4)
 
     def test_rows_depend_on_their_own_picture(self, case: Case) -> None:
         shots, _ = draw_shots(WAYS)
@@ -139,9 +139,9 @@ class TestEveryMethod:
         shots, _ = draw_shots(WAYS)
         query, _ = draw_query(3)
         fitted = case.fit(shots)
-        nothing = fitted.match(np.zeros_like(query)).logits
-        assert np.isfinite(nothing).all()
-        assert np.isfinite(fitted.presence(nothing[0]).scores).all()
+        nothing = fitted.match(np.zeros_like(query))
+        assert np.isfinite(nothing.logits).all()
+        assert np.isfinite(fitted.presence(judged(nothing)).scores).all()
         blank = dataclasses.replace(shots, features=np.zeros_like(shots.features))
         assert np.isfinite(case.logits(blank, query)).all()
         one_dead_cell = query.copy()
@@ -172,9 +172,10 @@ class TestEveryMethod:
         )
         query, labels = draw_query(1)
         fitted = case.fit(full)
-        logits = fitted.match(query).logits
+        match = fitted.match(query)
+        logits = match.logits
         assert np.isfinite(logits).all()
-        assert np.isfinite(fitted.presence(logits[0]).scores).all()
+        assert np.isfinite(fitted.presence(judged(match)).scores).all()
         assert (logits[0].argmax(0)[labels == 1] == 1).all()
 
     def test_as_many_ways_as_labels_hold(self, case: Case) -> None:
@@ -182,9 +183,9 @@ class TestEveryMethod:
         shots, _ = draw_shots(ways, noise=0.01)
         query = shots.features[[7, 200]]
         fitted = case.fit(shots)
-        logits = fitted.match(query).logits
-        assert logits.shape == (2, 255, *GRID)
-        assert np.isfinite(fitted.presence(logits[0]).scores).all()
+        match = fitted.match(query)
+        assert match.logits.shape == (2, 255, *GRID)
+        assert np.isfinite(fitted.presence(judged(match)).scores).all()
 
     def test_inputs_are_left_alone(self, case: Case) -> None:
         shots, _ = draw_shots(WAYS)
@@ -196,9 +197,9 @@ class TestEveryMethod:
         state = case.summarise(shots)
         rows = {name: array.copy() for name, array in state.arrays.items()}
         fitted = case.fit(state)
-        logits = fitted.match(query).logits
-        logits.flags.writeable = False
-        fitted.presence(logits[0])
+        evidence = judged(fitted.match(query))
+        evidence.flags.writeable = False
+        fitted.presence(evidence)
         assert all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
         assert all(np.array_equal(state.arrays[name], rows[name]) for name in rows)
 

@@ -1,0 +1,226 @@
+"""SROFB (Mei et al., "Activating the Discriminability of Novel Classes for Few-shot
+Segmentation"): a classifier of cells that learns from the support and from the query itself.
+
+PANet's match comes first. Where its softmax (eq. 8) is sure, cells of the query become training
+samples beside the labelled cells of the support, and a small network with one hidden layer is
+trained on both for a few steps. It then scores every cell of the query. With N ways there is one
+network with N + 1 outputs.
+
+The paper leaves open the softmax's temperature, the width, class balance, the scale of features,
+the start, and what happens without a sure cell; all of these are settings here. The output layer
+starts at zero, so that no class is favoured and their order does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+from .base import Match, NamedGraph, Presence, Shots, State, check_state
+from .cells import Samples, balanced, spread, thinned
+from .panet import Panet, PanetFitted
+from .srofb_settings import SrofbFastSettings, SrofbSettings
+from .weak import refine_weak
+
+__all__ = ["Srofb", "SrofbFitted"]
+
+_PANET = Panet()
+_CELLS = ("cells", "cell_weights")
+_NO_CELL = "no cell is surely of a class: this is the match before refinement"
+_NOT_LEARNED = "the classifier did not learn on this picture: this is the match before refinement"
+
+
+@dataclass(frozen=True)
+class SrofbFitted:
+    """support: labelled cells, whose weights are in cells. start: the network that a query starts
+    from."""
+
+    rough: PanetFitted
+    support: Samples
+    start: ops.Mlp
+    steps: int
+    settings: SrofbSettings
+    warnings: tuple[str, ...] = ()
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+
+    @property
+    def n_ways(self) -> int:
+        return self.rough.n_ways
+
+    def match(
+        self,
+        features: NDArray[np.float32],
+        extents: Sequence[tuple[float, float]] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Match:
+        rough = self.rough.match(features, threads=threads).logits
+        grid = (features.shape[2], features.shape[3])
+        logits, warnings = rough.copy(), []
+        for index, scores in enumerate(rough):
+            extent = grid if extents is None else extents[index]
+            sure = self.sure_cells(scores, extent)
+            warnings.append(self._refine(features[index : index + 1], sure, logits[index], threads))
+        return Match(logits, tuple(warnings), evidence=rough)
+
+    def sure_cells(
+        self, rough: NDArray[np.float32], extent: tuple[float, float]
+    ) -> NDArray[np.bool_]:
+        """[N+1, h, w], background first: the cells of a query that it learns from, by the match
+        `rough` [N+1, h, w]. None of a class: an empty plane."""
+        own = self.settings
+        scores = rough * np.float32(own.temperature / self.rough.scale)
+        scores -= scores.max(axis=0)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=0)
+        covered = np.zeros(scores.shape[1:], np.bool_)
+        covered[: int(np.ceil(extent[0])), : int(np.ceil(extent[1]))] = True
+        sure = np.empty(scores.shape, np.bool_)
+        np.greater_equal(scores[0], own.background_threshold, out=sure[0])
+        np.greater_equal(scores[1:], own.foreground_threshold, out=sure[1:])
+        sure &= covered
+        if own.fallback == "top_k":
+            for plane, score in zip(sure, np.where(covered, scores, -1), strict=True):
+                if not plane.any():
+                    likeliest = np.argsort(score, axis=None, kind="stable")[::-1][: own.top_k]
+                    plane.ravel()[likeliest] = covered.ravel()[likeliest]
+        for plane in sure:
+            plane[:] = spread(plane.ravel(), own.query_cells // len(sure)).reshape(plane.shape)
+        return sure
+
+    def _refine(
+        self,
+        features: NDArray[np.float32],
+        sure: NDArray[np.bool_],
+        logits: NDArray[np.float32],
+        threads: int | None,
+    ) -> tuple[str, ...]:
+        """Replace `logits` [N+1, h, w] of one query [1, C, h, w]; returns warnings."""
+        own = self.settings
+        samples = [self.support]
+        if own.query_weight > 0:
+            if not sure[1:].any():
+                return (_NO_CELL,)
+            samples.append(Samples(features, sure[None] * np.float32(own.query_weight)))
+        network = train(samples, self.start, self.steps, own, threads)
+        if network is None:
+            return (_NOT_LEARNED,)
+        scores = ops.online_mlp_scores(
+            features, network, length=own.length, precision=own.precision, threads=threads
+        )[0]
+        logits *= own.match_share * own.temperature / self.rough.scale
+        logits += (1 - own.match_share) * scores
+        return ()
+
+    def presence(self, evidence: NDArray[np.float32]) -> Presence:
+        return self.rough.presence(evidence)
+
+    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.rough.describe(evidence)
+
+
+def train(
+    samples: Sequence[Samples],
+    start: ops.Mlp,
+    steps: int,
+    settings: SrofbSettings,
+    threads: int | None,
+) -> ops.Mlp | None:
+    """The network after `steps`; None where its loss did not fall."""
+    fit = ops.online_mlp_fit(
+        balanced(samples, settings.balance),
+        start,
+        iterations=steps,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        dropout=settings.dropout,
+        length=settings.length,
+        seed=settings.seed,
+        precision=settings.precision,
+        threads=threads,
+    )
+    learned = not fit.diverged and (steps < 2 or fit.losses[-1] <= fit.losses[0])
+    return fit.mlp if learned else None
+
+
+class Srofb:
+    """The method. Its state is PANet's, and the labelled cells of every shot: their features
+    "cells" [S, C, n], and "cell_weights" [S, 2, n] of foreground and background."""
+
+    properties = frozenset({"deterministic", "self_segmenting"})
+    graphs: tuple[str, ...] = ()
+
+    def __init__(self, name: str = "srofb", settings_type: type[Any] = SrofbSettings) -> None:
+        self.name, self.settings_type = name, settings_type
+
+    @classmethod
+    def fast(cls) -> Srofb:
+        """The same with settings for a camera."""
+        return cls("srofb-fast", SrofbFastSettings)
+
+    def summarise(
+        self,
+        shots: Shots,
+        settings: SrofbSettings,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> State:
+        if settings.panet.refine_weak:
+            shots = refine_weak(shots, threads)
+        state = _PANET.summarise(shots, settings.panet, graphs, threads=threads)
+        flat = shots.features.reshape(*shots.features.shape[:2], -1)
+        weights = np.stack([shots.foreground, shots.background], axis=1)
+        weights = weights.reshape(*weights.shape[:2], -1)
+        cells = [thinned(own, settings.support_cells) for own in weights]
+        kept = [
+            np.take(flat[picture], index, axis=1)
+            for picture, index in zip(shots.picture, cells, strict=True)
+        ]
+        marked = [np.take(own, index, axis=1) for own, index in zip(weights, cells, strict=True)]
+        arrays = {**state.arrays, "cells": np.stack(kept), "cell_weights": np.stack(marked)}
+        return State(state.way, arrays)
+
+    def check(self, state: State, channels: int) -> None:
+        arrays = dict(state.arrays)
+        own = {name: arrays.pop(name) for name in _CELLS if name in arrays}
+        _PANET.check(State(state.way, arrays), channels)
+        count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else 0
+        tails = {"cells": (channels, count), "cell_weights": (2, count)}
+        check_state(State(state.way, own), tails)
+
+    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"panet": settings if method == _PANET.name else settings.get("panet", {})}
+
+    def fit(
+        self,
+        state: State,
+        n_ways: int,
+        settings: SrofbSettings,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> SrofbFitted:
+        rough = _PANET.fit(state, n_ways, settings.panet, graphs)
+        support = Samples.of_shots(
+            state.arrays["cells"], state.arrays["cell_weights"], state.way, n_ways
+        )
+        channels = support.features.shape[1]
+        start = ops.online_mlp_start(channels, settings.hidden, n_ways + 1, settings.seed)
+        # at zero no class is favoured, whatever their order
+        start = start._replace(
+            output_weight=np.zeros_like(start.output_weight),
+            output_bias=np.zeros_like(start.output_bias),
+        )
+        warnings: tuple[str, ...] = ()
+        if settings.warm_start:
+            warm = train([support], start, settings.warm_iterations, settings, threads)
+            warnings = () if warm is not None else (_NOT_LEARNED,)
+            start = warm or start
+        steps = settings.iterations_at(len(state) / n_ways)
+        return SrofbFitted(rough, support, start, steps, settings, warnings)
