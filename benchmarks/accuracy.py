@@ -29,6 +29,7 @@ from training.evaluation import ProtocolSettings  # noqa: E402
 
 SECTIONS: dict[str, tuple[str, Callable[[Protocol], dict[str, Any]]]] = {
     "iou": ("Mean IoU in %, 1 shot", iou.measure_models),
+    "methods": ("Mean IoU in %, 1 shot, by method", iou.measure_methods),
     "presence": ("Presence: half of the pictures do not show the class", absent.measure),
     "weak": ("Mean IoU in %, 1 shot, by how the example is labelled", iou.measure_weak),
     "tile": ("Mean IoU in %, 1 shot, small things in large pictures", tiles.measure),
@@ -87,11 +88,11 @@ def _section(name: str, protocol: Protocol) -> dict[str, Any]:
     """Measure and print one section; {} where there is nothing to measure it on."""
     title, measure = SECTIONS[name]
     print(f"\n{title}")
-    if not (protocol.sets if name == "iou" else protocol.held_out):
+    if not (protocol.sets if name in ("iou", "methods") else protocol.held_out):
         print("left out: none of the folders holds pictures for it")
         return {}
     result = measure(protocol)
-    if name in ("iou", "weak"):
+    if name in ("iou", "methods", "weak"):
         text = iou.lines(result, Path(protocol.bundle).stem)
     else:
         text = absent.lines(result) if name == "presence" else tiles.lines(result)
@@ -106,7 +107,7 @@ def _panels(
     panels: list[tuple[str, dict[str, dict[str, float]], str]] = []
     for name, result in results.items():
         title, groups, label = SECTIONS[name][0], dict[str, dict[str, float]](), "mean IoU, %"
-        if name in ("iou", "weak"):
+        if name in ("iou", "methods", "weak"):
             names = {
                 row["set"]: row["set"] + (" (seen)" if row["seen"] else "")
                 for row in result["rows"]

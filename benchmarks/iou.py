@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.models import RAW, open_bundle, open_raw
+from benchmarks.models import RAW, open_bundle, open_methods, open_raw
 from benchmarks.protocol import Protocol
 from benchmarks.report import table
 from training.annotations import Annotation, make, seed_of
@@ -40,13 +41,31 @@ def measure_models(protocol: Protocol) -> dict[str, Any]:
     return {**result, "notes": notes}
 
 
+def measure_methods(protocol: Protocol) -> dict[str, Any]:
+    """Every method that the bundle's graphs can serve, on the same features, and what it costs."""
+    opened, graph = open_methods(protocol.bundle, protocol.threads, protocol.memory)
+    outcomes = {
+        name: evaluate(segmenter, protocol.episodes(), name) for name, segmenter in opened.items()
+    }
+    own = next(iter(outcomes))
+    encoder = 1e3 * median(graph.times)
+    match = {name: float(median(outcome.match_ms)) for name, outcome in outcomes.items()}
+    costs = [
+        f"{name}: {ms:.1f} ms after the encoder's {encoder:.0f} ms; a query costs "
+        f"{(encoder + ms) / (encoder + match[own]):.3f} times that of {own}"
+        for name, ms in match.items()
+    ]
+    result = summary(protocol, outcomes, [(name, own) for name in list(outcomes)[1:]])
+    return {**result, "encoder_ms": encoder, "match_ms": match, "notes": costs}
+
+
 def measure_weak(protocol: Protocol) -> dict[str, Any]:
     """Masks, and boxes and scribbles derived from them, as they are and refined once."""
     outcomes: dict[str, Outcome] = {}
     episodes = protocol.episodes(seen=False)
     for refined in (False, True):
-        changed = {"refine_weak": refined}
-        segmenter = open_bundle(protocol.bundle, protocol.threads, protocol.memory, changed)
+        changes = [f"refine_weak={str(refined).lower()}"]
+        segmenter = open_bundle(protocol.bundle, protocol.threads, protocol.memory, changes=changes)
         for label, kind in (("box", "box-component"), ("scribble", "scribble")):
             name = f"{label}, refined" if refined else label
             outcomes[name] = evaluate(segmenter, episodes, name, annotate=partial(_marked, kind))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsseg_sdk import Segmenter
+from fsseg_sdk import Segmenter, methods
+from fsseg_sdk.backends import Graph
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.segmenter import find_bundle
 from training.evaluation import predictor
@@ -22,14 +23,36 @@ RAW = {  # name -> encoder, file of its weights, side of its input, prototypes o
 
 
 def open_bundle(
-    name: str, threads: int, memory: int | None = None, changed: Mapping[str, Any] | None = None
+    name: str,
+    threads: int,
+    memory: int | None = None,
+    method: str | None = None,
+    changes: Sequence[str] = (),
 ) -> Segmenter:
     """A bundle whose encoder remembers ``memory`` bytes of features (None: nothing is kept).
 
-    changed: settings of the method that differ from the bundle's.
+    method, changes: other than the bundle's, see `predictor.method_of`.
     """
     wrap = None if memory is None else partial(RememberingGraph, most_bytes=memory)
-    return predictor.open_bundle(name, threads, wrap, changed)
+    return predictor.open_bundle(name, threads, wrap, method, changes)
+
+
+def open_methods(name: str, threads: int, memory: int) -> tuple[dict[str, Segmenter], Any]:
+    """A bundle with each method that its graphs can serve, its own first; and the encoder that
+    they share, which remembers ``memory`` bytes of features."""
+    manifest = Bundle.open(find_bundle(name)).manifest
+    kept: list[RememberingGraph] = []
+
+    def shared(graph: Graph) -> Graph:
+        if not kept:
+            kept.append(RememberingGraph(graph, memory))
+        return kept[0]
+
+    own = manifest.method.name
+    others = [n for n in methods.names() if n != own]
+    able = [own, *(n for n in others if set(methods.get(n).graphs) <= set(manifest.graphs))]
+    opened = {n: predictor.open_bundle(name, threads, shared, n) for n in able}
+    return opened, kept[0]
 
 
 def trained_on(name: str) -> tuple[str, ...]:

@@ -50,6 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--torch", metavar="CHECKPOINT", help="a checkpoint, through torch")
     add("--raw", metavar="ENCODER", help="an encoder with the ImageNet weights of --weights")
     add("--weights", type=Path, metavar="FILE")
+    add("--method", metavar="NAME", help="another than the model's own: srofb, for example")
+    add(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the method; may be repeated",
+    )
     add("--name", help="of the model, in tables; default: what the file says")
     add_data(parser)
     add_episodes(parser, "the first so many of each list")
@@ -100,6 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "pool": options.pool,
         "lists": None if options.lists is None else str(options.lists),
         "bfloat16": options.bfloat16,
+        "method": [options.method, *options.setting],
         "cache": options.cache_gb > 0,  # features are rounded then
     }
     partial = results.Partial(options.json, asked)

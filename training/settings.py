@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from fsseg_sdk.errors import InputError
@@ -13,11 +11,6 @@ from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
 from training.datasets.folds import fold_of
 from training.encoders import encoder_settings
 from training.episodes import EpisodeSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 M = TypeVar("M")
 
@@ -208,62 +201,6 @@ def settings_from_tables(
     return RunSettings(method, made.pop(method), **made)
 
 
-def read_tables(path: Path | str) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or not TOML; the message names the file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: expected a settings file. training/configs holds some to start from."
-        )
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected TOML: {error}") from error
-
-
-def with_changes(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Tables with ``"trainer.iterations=10"`` and the like applied; values are TOML."""
-    result = {
-        name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()
-    }
-    for change in changes:
-        name, separator, text = change.partition("=")
-        place = [part.strip() for part in name.split(".")]
-        if not separator or len(place) < 2 or not all(place):
-            raise ValueError(f"--set {change}: expected table.field=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()  # a bare word is a string
-        table: dict[str, Any] = result
-        for part in place[:-1]:
-            below = table.get(part, {})
-            if not isinstance(below, dict):
-                raise ValueError(f"--set {change}: {part} is no table")
-            table[part] = dict(below)
-            table = table[part]
-        table[place[-1]] = value
-    return result
-
-
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two JSON values differ: ``"trainer.iterations: 10, now 20"``."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        names = [*one, *(name for name in other if name not in one)]
-        return [
-            line
-            for name in names
-            for line in differences(
-                one.get(name), other.get(name), f"{place}.{name}" if place else str(name)
-            )
-        ]
-    return [] if one == other else [f"{place}: {one!r}, now {other!r}"]
-
-
 __all__ = [
     "DataSettings",
     "EncoderChoice",
@@ -271,8 +208,5 @@ __all__ = [
     "RunSettings",
     "ScheduleSettings",
     "TrainerSettings",
-    "differences",
-    "read_tables",
     "settings_from_tables",
-    "with_changes",
 ]

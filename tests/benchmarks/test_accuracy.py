@@ -93,6 +93,19 @@ def test_weak_labels_and_tiles_are_measured(report: dict[str, Any]) -> None:
     assert row["iou"]["tile=True"] > row["iou"]["tile=None"] + 5  # squares of 11 x 11 pixels
 
 
+def test_every_method_is_measured_with_its_cost(report: dict[str, Any]) -> None:
+    found = report["methods"]
+    assert list(found["average"]) == ["panet", "srofb", "srofb-fast"]
+    assert found["average"]["panet"] == pytest.approx(report["iou"]["average"]["bundle"])
+    assert found["average"]["srofb"] > 50
+    assert [pair[:2] for pair in found["differences"]] == [
+        ["srofb", "panet"],
+        ["srofb-fast", "panet"],
+    ]
+    assert found["match_ms"]["srofb"] > found["match_ms"]["panet"] > 0
+    assert "times that of panet" in found["notes"][1]
+
+
 def test_absent_queries_come_from_where_they_should(report: dict[str, Any]) -> None:
     own = {row["set"]: row for row in report["presence"]["own"]}
     assert own["squares"]["fallbacks"] == 0

@@ -158,6 +158,36 @@ def test_a_checkpoint_of_another_fold_is_refused(
     assert any("without a fold" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize("kind", ["bundle", "torch"])
+def test_another_method_with_other_settings(
+    voc: Dataset, bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    """The runtime's own, on the features of the bundle or of torch."""
+    model = [str(bundle)]
+    if kind == "torch":
+        model = ["--torch", str(checkpoint(tmp_path / "run", split=None, fold=None))]
+    changed = ["--setting", "iterations=2", "--setting", "panet.background_parts=2"]
+    asked = arguments(voc, tmp_path, *FEW, *changed)
+    assert command.main([*model, "--method", "srofb", *asked]) == 0
+    found = results.read_result(tmp_path / "out.json")["model"]
+    assert (found["method"], found["settings"]["iterations"]) == ("srofb", 2)
+    assert found["settings"]["panet"]["background_parts"] == 2
+    assert found["settings"]["hidden"] == 300
+    assert "presence" not in found["settings"]["panet"]
+
+
+def test_a_method_that_wants_one_size_of_input(
+    voc: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint(tmp_path / "run", split=None, fold=None)
+    asked = arguments(voc, tmp_path, *FEW, "--protocol", "mlc-native")
+    assert command.main(["--torch", str(path), "--method", "srofb", *asked]) == 2
+    assert "inputs of one size" in capsys.readouterr().err
+    asked = arguments(voc, tmp_path, *FEW)
+    assert command.main(["--torch", str(path), "--method", "srofbb", *asked]) == 2
+    assert "srofb-fast" in capsys.readouterr().err
+
+
 def test_pictures_that_were_trained_on_are_not_tested(
     voc: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

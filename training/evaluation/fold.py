@@ -151,14 +151,21 @@ def _path(text: str, fold: int) -> str:
 def _predictor(options: argparse.Namespace, protocol: Protocol, fold: int) -> Predictor:
     most_bytes = round(options.cache_gb * 2**30)
     if options.bundle is not None:
-        return of_bundle(_path(options.bundle, fold), options.threads, most_bytes)
+        path = _path(options.bundle, fold)
+        return of_bundle(path, options.threads, most_bytes, options.method, options.setting)
     import torch
 
     from training.evaluation.models import of_checkpoint, of_weights
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    how = {"bfloat16": options.bfloat16, "most_bytes": most_bytes}
+    how = {
+        "bfloat16": options.bfloat16,
+        "most_bytes": most_bytes,
+        "method": options.method,
+        "changes": options.setting,
+        "threads": options.threads,
+    }
     if options.torch is not None:
         return of_checkpoint(_path(options.torch, fold), protocol, **how)
     return of_weights(options.raw, options.weights, protocol, **how)

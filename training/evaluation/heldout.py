@@ -111,13 +111,15 @@ def with_absent(
 
 @dataclass
 class Outcome:
-    """What one bundle gave on a list of episodes; one entry per episode."""
+    """What one bundle gave on a list of episodes; one entry per episode. match_ms: of the method,
+    after the encoder."""
 
     episodes: list[Episode]
     intersections: NDArray[np.int64]
     unions: NDArray[np.int64]
     presence: NDArray[np.float64]
     described: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    match_ms: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def mean_iou(self, counts: NDArray[np.float64] | None = None) -> float:
         """Percent: per class summed intersection over summed union; mean over classes, then sets.
@@ -144,6 +146,7 @@ class Outcome:
             self.unions[rows],
             self.presence[rows],
             self.described[rows] if len(self.described) else self.described,
+            self.match_ms[rows] if len(self.match_ms) else self.match_ms,
         )
 
 
@@ -199,7 +202,7 @@ def evaluate(
             each support and class.
         tile: as in `Task.segment`.
     """
-    intersections, unions, presence, described = [], [], [], []
+    intersections, unions, presence, described, match_ms = [], [], [], [], []
     tasks: dict[tuple[str, int], Any] = {}
     for episode in progress(list(episodes), label):
         key = (episode.support.key, episode.identity)
@@ -216,10 +219,12 @@ def evaluate(
         unions.append(int(((found | truth) & known).sum()))
         presence.append(result.present["class"])
         described.append(tasks[key].describe(result)[0])
+        match_ms.append(result.timings["match"])
     return Outcome(
         list(episodes),
         np.array(intersections),
         np.array(unions),
         np.array(presence),
         np.array(described),
+        np.array(match_ms),
     )

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from training.evaluation.predictor import digest_of
+from training.evaluation.predictor import (
+    Predictor,
+    SdkPredictor,
+    digest_of,
+    method_of,
+    segmenter_on,
+    settings_in_full,
+)
 from training.evaluation.protocols import Protocol
 from training.evaluation.provenance import trained
 from training.evaluation.torch_predictor import TorchPredictor
-from training.torch_graph import raw_encoder, trained_encoder
+from training.remembering import RememberingGraph
+from training.torch_graph import TorchGraph, raw_encoder, trained_encoder
 
 
 def of_checkpoint(
-    path: Path | str, protocol: Protocol, *, bfloat16: bool = False, most_bytes: int = 0
-) -> TorchPredictor:
-    """A checkpoint of this project.
-
-    Raises:
-        ValueError: no checkpoint, or one of another method.
-    """
+    path: Path | str,
+    protocol: Protocol,
+    *,
+    bfloat16: bool = False,
+    most_bytes: int = 0,
+    method: str | None = None,
+    changes: Sequence[str] = (),
+    threads: int | None = None,
+) -> Predictor:
+    """A checkpoint of this project; method, changes: see `predictor.method_of`."""
     encoder, header = trained_encoder(path)
-    method = header["method"]
-    if method["name"] != "panet":
-        raise ValueError(
-            f"{path}: expected a checkpoint of panet, got one of {method['name']}. Export it and "
-            "evaluate the bundle."
-        )
     facts = {
         "kind": "torch",
         "name": Path(path).parent.name or Path(path).stem,
@@ -33,9 +40,8 @@ def of_checkpoint(
         "encoder": header["encoder"]["name"],
         "trained": trained(header),
     }
-    return TorchPredictor(
-        encoder, method["settings"], protocol, facts, bfloat16=bfloat16, most_bytes=most_bytes
-    )
+    chosen = method_of(header["method"], method, changes)
+    return _of_encoder(encoder, chosen, protocol, facts, bfloat16, most_bytes, threads)
 
 
 def of_weights(
@@ -45,7 +51,10 @@ def of_weights(
     *,
     bfloat16: bool = False,
     most_bytes: int = 0,
-) -> TorchPredictor:
+    method: str | None = None,
+    changes: Sequence[str] = (),
+    threads: int | None = None,
+) -> Predictor:
     """An encoder as ImageNet training left it: what episodic training has to beat."""
     facts = {
         "kind": "raw",
@@ -54,11 +63,49 @@ def of_weights(
         "encoder": name,
         "trained": {},
     }
-    return TorchPredictor(
-        raw_encoder(name, weights),
-        {"scale": 20.0, "background_parts": 1},
-        protocol,
-        facts,
-        bfloat16=bfloat16,
-        most_bytes=most_bytes,
-    )
+    plain = {"name": "panet", "settings": {"scale": 20.0, "background_parts": 1}}
+    chosen = method_of(plain, method, changes)
+    encoder = raw_encoder(name, weights)
+    return _of_encoder(encoder, chosen, protocol, facts, bfloat16, most_bytes, threads)
+
+
+def _of_encoder(
+    encoder: Any,
+    method: Mapping[str, Any],
+    protocol: Protocol,
+    facts: Mapping[str, Any],
+    bfloat16: bool,
+    most_bytes: int,
+    threads: int | None,
+) -> Predictor:
+    """PANet in torch; every other method is the runtime's own, on the features of torch.
+
+    Raises:
+        ValueError: the runtime's methods want one size of the input, the protocol has many.
+    """
+    if method["name"] == "panet":
+        own = method["settings"]
+        return TorchPredictor(
+            encoder, own, protocol, facts, bfloat16=bfloat16, most_bytes=most_bytes
+        )
+    if protocol.side is None:
+        raise ValueError(
+            f"method {method['name']}: expected a protocol with inputs of one size, got "
+            f"{protocol.name}. Take panet-417, or another with a side."
+        )
+    size = protocol.input_size((protocol.side, protocol.side), int(getattr(encoder, "multiple", 1)))
+    torch_graph = TorchGraph(encoder, size, bfloat16=bfloat16)
+    graph = RememberingGraph(torch_graph, most_bytes, half=most_bytes > 0)
+    entry = {
+        "size": list(size),
+        "geometry": protocol.geometry,
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+    }
+    segmenter = segmenter_on({"encoder": graph}, str(facts["name"]), method, entry, threads)
+    own_facts = {
+        **facts,
+        "settings": settings_in_full(segmenter),
+        "input": f"{size[0]} x {size[1]}, {protocol.geometry}",
+    }
+    return SdkPredictor(segmenter, graph, own_facts)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 from fsseg_sdk import Segmenter, ops
 from fsseg_sdk.backends import Graph, open_graph
 from fsseg_sdk.bundle import Bundle
+from fsseg_sdk.core import Core
+from fsseg_sdk.fields import thaw
 from fsseg_sdk.methods import State, combine
+from fsseg_sdk.methods import get as get_method
+from fsseg_sdk.methods.settings import settings_to_json
 from fsseg_sdk.segmenter import find_bundle
 from fsseg_sdk.task import Task
 from training.evaluation.provenance import trained
 from training.remembering import RememberingGraph
+from training.tables import with_changes
+
+LARGE = 1 << 20
+"""Bytes of a state's array from which on it is held in float16."""
 
 
 class Predictor(Protocol):
@@ -70,7 +78,7 @@ class SdkPredictor:
         return self.graph.times
 
     def summarise(self, pixels: NDArray[np.uint8], marks: Sequence[object]) -> list[Any]:
-        return [self.segmenter.prepare({"class": (pixels, mark)}) for mark in marks]
+        return [Row.of(self.segmenter.prepare({"class": (pixels, mark)})) for mark in marks]
 
     def segment(
         self,
@@ -95,22 +103,29 @@ class SdkPredictor:
         return perf_counter() - begin - (self.graph.seconds - before)
 
 
-def of_bundle(path: str, threads: int | None = None, most_bytes: int = 0) -> SdkPredictor:
-    """A bundle; ``most_bytes`` of features are kept, in float16."""
+def of_bundle(
+    path: str,
+    threads: int | None = None,
+    most_bytes: int = 0,
+    method: str | None = None,
+    changes: Sequence[str] = (),
+) -> SdkPredictor:
+    """A bundle; ``most_bytes`` of features are kept, in float16. method, changes: see
+    `method_of`."""
     kept: list[RememberingGraph] = []
 
     def remembering(graph: Graph) -> Graph:
         kept.append(RememberingGraph(graph, most_bytes, half=most_bytes > 0))
         return kept[0]
 
-    segmenter = open_bundle(path, threads, remembering)
+    segmenter = open_bundle(path, threads, remembering, method, changes)
     manifest = Bundle.open(find_bundle(path)).manifest
     height, width = segmenter.input_size
     facts = {
         "kind": "bundle",
         "name": segmenter.bundle,
         "digest": digest_of(find_bundle(path)),
-        "settings": {k: v for k, v in manifest.method.settings.items() if k != "presence"},
+        "settings": settings_in_full(segmenter),
         "encoder": manifest.provenance.get("encoder"),
         "trained": trained(manifest.provenance),
         "input": f"the bundle's own {height} x {width}, {manifest.input.geometry}",
@@ -118,13 +133,63 @@ def of_bundle(path: str, threads: int | None = None, most_bytes: int = 0) -> Sdk
     return SdkPredictor(segmenter, kept[0], facts)
 
 
-def _joined(ways: Sequence[Sequence[Task]]) -> Task:
+def method_of(
+    stored: Mapping[str, Any], name: str | None = None, changes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A manifest's ``method`` entry with other settings.
+
+    Args:
+        name: another method, which starts from what carries over.
+        changes: ``"iterations=30"``, ``"panet.scale=10"``; values are TOML.
+    """
+    settings = stored["settings"]
+    if name is not None and name != stored["name"]:
+        settings = get_method(name).settings_from(stored["name"], settings)
+    changed = with_changes({"method": thaw(settings)}, [f"method.{change}" for change in changes])
+    return {"name": name or stored["name"], "settings": changed["method"]}
+
+
+def settings_in_full(segmenter: Segmenter) -> dict[str, Any]:
+    """For a table: every setting, without the coefficients of presence."""
+
+    def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: plain(value) if isinstance(value, Mapping) else value
+            for name, value in settings.items()
+            if name != "presence"
+        }
+
+    return plain(settings_to_json(segmenter.settings))
+
+
+class Row(NamedTuple):
+    """What a method keeps of one shot."""
+
+    core: Core
+    arrays: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, task: Task) -> Row:
+        """Pixels are held in float16, if the method keeps any: there are thousands of rows."""
+        return cls(
+            task.core,
+            {
+                name: array.astype(np.float16) if array.nbytes > LARGE else array
+                for name, array in task.state.arrays.items()
+            },
+        )
+
+    def state(self, way: int) -> State:
+        wide = {
+            name: array.astype(np.float32) if array.dtype == np.float16 else array
+            for name, array in self.arrays.items()
+        }
+        return State(np.full(1, way, np.int64), wide)
+
+
+def _joined(ways: Sequence[Sequence[Row]]) -> Task:
     """The task of these shots, as if they had been prepared together."""
-    states = [
-        State(np.full(len(task.state), way, np.int64), task.state.arrays)
-        for way, tasks in enumerate(ways)
-        for task in tasks
-    ]
+    states = [row.state(way) for way, rows in enumerate(ways) for row in rows]
     names = [f"class {way}" for way in range(1, len(ways) + 1)]
     return Task.fit(ways[0][0].core, names, combine(states))
 
@@ -133,13 +198,11 @@ def open_bundle(
     name: str,
     threads: int | None,
     wrap: Callable[[Graph], Graph] | None = None,
-    changed: Mapping[str, Any] | None = None,
+    method: str | None = None,
+    changes: Sequence[str] = (),
 ) -> Segmenter:
-    """A bundle whose encoder may be wrapped, in a `RememberingGraph` for example.
-
-    Args:
-        changed: settings of the method that differ from the bundle's.
-    """
+    """A bundle whose encoder may be wrapped, in a `RememberingGraph` for example. method, changes:
+    see `method_of`."""
     bundle = Bundle.open(find_bundle(name))
     manifest = bundle.manifest
     graphs: dict[str, Graph] = {
@@ -154,11 +217,9 @@ def open_bundle(
         "mean": list(manifest.input.mean),
         "std": list(manifest.input.std),
     }
-    method = {
-        "name": manifest.method.name,
-        "settings": {**manifest.method.settings, **(changed or {})},
-    }
-    return segmenter_on(graphs, manifest.name, method, entry, threads)
+    own = {"name": manifest.method.name, "settings": manifest.method.settings}
+    chosen = method_of(own, method, changes)
+    return segmenter_on(graphs, manifest.name, chosen, entry, threads)
 
 
 def segmenter_on(
