@@ -1,4 +1,4 @@
-"""`python -m training panet|sweep|presence`.
+"""`python -m training panet|spfl|latents|sweep|presence`.
 
 Train by a settings file, work through a queue of them, fit a bundle's absent-class score.
 """
@@ -15,7 +15,9 @@ import torch
 from training.methods import METHODS
 from training.processes import joined
 from training.run import open_samples, settings_of, train
-from training.settings import DataSettings, read_tables, with_changes
+from training.settings import DataSettings
+from training.spfl.command import add_latents
+from training.tables import read_tables, with_changes
 
 FEW = 20  # watched pictures of a set: fewer say little about an absent-class score
 
@@ -32,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
             processes,
             options.resume,
             options.workers,
+            options.latents_root,
         )
     return 0
 
@@ -75,6 +78,7 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     add_folders(parser)
     parser.add_argument("--weights-root", type=Path, help="folder of the starting weights")
+    parser.add_argument("--latents-root", type=Path, help="folder of the pseudo labels of spfl")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes that read pictures")
 
@@ -97,6 +101,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             help="another value than the file's; repeat for more",
         )
         one.set_defaults(run=run, method=name)
+
+    add_latents(commands, add_folders)
 
     queue = commands.add_parser(
         "sweep", help="a queue of runs, resumed after any interruption", allow_abbrev=False

@@ -10,18 +10,15 @@ Three kinds keep an encoder from learning only the classes of one data set:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import cv2
 import numpy as np
-import torch
 from skimage.segmentation import felzenszwalb
-from torch import Tensor
 
 from training.augment import AugmentSettings, random_view
-from training.datasets import IGNORE, DataError, Sample, SkipLog
+from training.datasets import IGNORE, Sample
 from training.resize import fit_to
 from training.scenes import draw_pair
 
@@ -139,54 +136,3 @@ def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:
     if labels.dtype == np.uint8:
         mask[labels == IGNORE] = IGNORE
     return mask
-
-
-def whole(drawn: tuple[Tensor, Tensor] | DataError) -> tuple[Tensor, Tensor]:
-    """What a stream gave, if it is an episode.
-
-    Raises:
-        DataError: it is the error that ended the stream.
-    """
-    if isinstance(drawn, DataError):
-        raise drawn
-    return drawn
-
-
-class EpisodeStream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor] | DataError]):
-    """Endless ``(pixels [2, side, side, 3] uint8, masks [2, side, side] uint8)``.
-
-    A picture that cannot be read ends it with the error as its last value: raised in a worker, it
-    would arrive as a page of traceback. See :func:`whole`.
-
-    Episode ``i`` depends on ``seed, i`` alone, so a resumed run sees what an unbroken one would
-    have seen, whatever the number of workers. ``every``: takes episodes ``start``,
-    ``start + every``, ..., for one of so many processes. ``skips``: draws another episode where a
-    picture cannot be read.
-    """
-
-    def __init__(
-        self,
-        source: EpisodeSource,
-        seed: int,
-        start: int = 0,
-        every: int = 1,
-        skips: SkipLog | None = None,
-    ) -> None:
-        super().__init__()
-        self.source, self.seed, self.start, self.every = source, seed, start, every
-        self.skips = skips
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | DataError]:
-        worker = torch.utils.data.get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        cv2.setNumThreads(0)
-        index = self.start + first * self.every
-        while True:
-            draw = partial(self.source.draw, np.random.default_rng((self.seed, index)))
-            try:
-                views = draw() if self.skips is None else self.skips.draw(draw)
-            except DataError as error:
-                yield error
-                return
-            yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True))  # type: ignore[misc]
-            index += step * self.every

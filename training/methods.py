@@ -1,21 +1,39 @@
-"""Trainable methods by name.
-
-A learner is a module with an ``encoder``, a ``forward(pixels, masks)`` that is the loss, and
-``runtime()``, the method's entry in a manifest.
-"""
+"""Trainable methods by name; what a method must bring is in training/learner.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.datasets import Sample
+from training.learner import Setup
 from training.panet import Panet, PanetSettings
+from training.settings import RunSettings
+from training.spfl.joint import set_up_spfl
+from training.spfl.learner import SpflSettings
 
 
 class TrainableMethod(NamedTuple):
-    """settings: a frozen dataclass. learner: made from an encoder and settings."""
+    """settings: a frozen dataclass.
+
+    setup: from an encoder, the run's settings, the pictures to train on and the folder of latents.
+    """
 
     settings: type
-    learner: Any
+    setup: Callable[[Any, RunSettings[Any], Sequence[Sample], Path | None], Setup]
 
 
-METHODS: dict[str, TrainableMethod] = {"panet": TrainableMethod(PanetSettings, Panet)}
+def _panet(
+    encoder: Any,
+    settings: RunSettings[PanetSettings],
+    samples: Sequence[Sample],
+    latents_root: Path | None,
+) -> Setup:
+    return Setup(Panet(encoder, settings.own))
+
+
+METHODS: dict[str, TrainableMethod] = {
+    "panet": TrainableMethod(PanetSettings, _panet),
+    "spfl": TrainableMethod(SpflSettings, set_up_spfl),
+}

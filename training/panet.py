@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.datasets import IGNORE
+from training.learner import Learner
 from training.losses import segmentation_loss
 from training.prototypes import background_parts, grid_weights, panet_logits, pool
 
@@ -34,14 +35,14 @@ class PanetSettings:
             raise ValueError(f"dice_weight must be 0 or more, got {self.dice_weight}")
 
 
-class Panet(nn.Module):
+class Panet(Learner):
     """An encoder and the loss of its episodes; nothing but the encoder is trained."""
 
     name = "panet"
 
     def __init__(self, encoder: Any, settings: PanetSettings) -> None:
-        super().__init__()
-        self.encoder, self.settings = encoder, settings
+        super().__init__(encoder)
+        self.settings, self.background_parts = settings, settings.background_parts
 
     def features(self, pixels: Tensor) -> Tensor:
         """``[B, S, S, 3] uint8 -> [B, C, h, w]`` float32."""
@@ -66,7 +67,7 @@ class Panet(nn.Module):
             )
             # the first picture's prototypes meet the second picture's features, and the other way
             other = torch.arange(len(flat), device=flat.device) ^ 1
-            scene = background_parts(features, weights[:, 0], self.settings.background_parts)[other]
+            scene = background_parts(features, weights[:, 0], self.background_parts)[other]
             prototypes = pool(features, weights[:, 1:])[other]
             known = (weights.sum((-2, -1)) > 0)[other]
             logits = panet_logits(features, scene, prototypes, self.settings.scale)
@@ -74,5 +75,5 @@ class Panet(nn.Module):
 
     def runtime(self) -> dict[str, Any]:
         """What the runtime must know: a manifest's ``method``."""
-        own = {"scale": self.settings.scale, "background_parts": self.settings.background_parts}
+        own = {"scale": self.settings.scale, "background_parts": self.background_parts}
         return {"name": self.name, "settings": own}

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def upsampling_matrix(
-    out_size: int, in_size: int, device: torch.device | str = "cpu"
-) -> Tensor:
+def upsampling_matrix(out_size: int, in_size: int, device: torch.device | str = "cpu") -> Tensor:
     """``[out_size, in_size]`` bilinear interpolation (align_corners=False) of one axis."""
     identity = torch.eye(in_size, device=device)[None]
     return F.interpolate(identity, out_size, mode="linear", align_corners=False)[0].T

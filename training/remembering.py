@@ -27,9 +27,7 @@ class RememberingGraph:
         seconds: spent in `run` so far, with the hashing and copying that remembering takes.
     """
 
-    def __init__(
-        self, graph: Graph, most_bytes: int | None = None, *, half: bool = False
-    ) -> None:
+    def __init__(self, graph: Graph, most_bytes: int | None = None, *, half: bool = False) -> None:
         self.graph = graph
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.backend, self.device, self.precision = graph.backend, graph.device, graph.precision
@@ -49,9 +47,7 @@ class RememberingGraph:
         self.seconds += perf_counter() - begin
         return self._last[1]
 
-    def _run(
-        self, key: bytes, feeds: Mapping[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
+    def _run(self, key: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         kept = self._known.get(key)
         if kept is None:
             begin = perf_counter()

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from training.batches import StepStream, whole
 from training.datasets import IGNORE, Sample, SkipLog, open_dataset
 from training.datasets.folds import BaseOnly, classes_of, fold_of
 from training.encoders import build_encoder, load_backbone, read_weights
-from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream, whole
+from training.episodes import EpisodeSettings, EpisodeSource
+from training.learner import Share
 from training.methods import METHODS
 from training.processes import Processes
 from training.runfolder import SKIPPED, refuse_a_run
@@ -93,7 +95,8 @@ def some_images(
     count: int = 24,
 ) -> torch.Tensor:
     """``[count, 3, S, S]`` inputs of ``encoder``, as training will show them."""
-    stream = iter(EpisodeStream(EpisodeSource(samples, episodes), seed + 1, skips=skips))
+    share = Share(EpisodeSource(samples, episodes), 1)
+    stream = iter(StepStream([share], seed + 1, skips=skips))
     pixels = torch.cat([whole(next(stream))[0] for _ in range(count // 2)])
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -107,8 +110,12 @@ def train(
     processes: Processes,
     resume: bool = False,
     workers: int = 1,
+    latents_root: Path | None = None,
 ) -> Trainer:
-    """Begin or resume the run in ``out`` and bring it to its end."""
+    """Begin or resume the run in ``out`` and bring it to its end.
+
+    latents_root: folder of the pseudo labels that a method asks for.
+    """
     if not resume:
         refuse_a_run(out)
     samples, watched = open_samples(settings.data, data_root, workers)
@@ -122,7 +129,7 @@ def train(
         seed = settings.trainer.seed
         skips = SkipLog(out / SKIPPED) if settings.data.skip_unreadable else None
         encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed, skips))
-    learner = METHODS[settings.method].learner(encoder, settings.own)
+    setup = METHODS[settings.method].setup(encoder, settings, samples, latents_root)
     weights = settings.encoder.weights
     sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
     provenance = {
@@ -130,8 +137,19 @@ def train(
         "sources": [list(pair) for pair in sources],
         "pictures": dict(sorted(Counter(s.dataset for s in samples).items())),
         "pictures_digest": sha256("\n".join(sorted(s.key for s in samples)).encode()).hexdigest(),
+        **setup.provenance,
     }
-    trainer = Trainer(out, learner, settings, samples, watched, provenance, processes, workers)
+    trainer = Trainer(
+        out,
+        setup.learner,
+        settings,
+        samples,
+        watched,
+        provenance,
+        processes,
+        workers,
+        setup.extra,
+    )
     trainer.resume() if resume else trainer.start()
     if processes.first:
         print(f"{len(samples)} pictures to train on, {len(watched)} to watch; run: {out}")

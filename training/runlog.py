@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,40 @@ class RunLog:
     @staticmethod
     def line(row: Mapping[str, Any]) -> str:
         return "  ".join(f"{name} {value}" for name, value in _flat(row))
+
+
+class Interval:
+    """What happened since the last row: losses, what they consist of, time spent waiting."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.parts: dict[str, float] = {}
+        self.began, self.waited = time.monotonic(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        asked = time.monotonic()
+        yield
+        self.waited += time.monotonic() - asked
+
+    def note(self, loss: float, parts: Mapping[str, Any]) -> None:
+        self.losses.append(loss)
+        for name, value in parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + float(value)
+
+    def row(self, iteration: int, batch: int) -> dict[str, Any]:
+        """Means of the losses, and the speed; ``batch``: episodes a step."""
+        seconds, steps = time.monotonic() - self.began, len(self.losses)
+        row: dict[str, Any] = {
+            "iteration": iteration,
+            "loss": round(sum(self.losses) / steps, 4),
+            "episodes_per_second": round(steps * batch / seconds, 2),
+            "waited_for_data": round(self.waited / seconds, 3),
+        }
+        if self.parts:
+            row["losses"] = {name: round(v / steps, 4) for name, v in self.parts.items()}
+        return row
 
 
 def _board(folder: Path, purge: int | None = None) -> Any:

@@ -24,7 +24,8 @@ from training.methods import METHODS
 from training.run import settings_of
 from training.runfolder import CHECKPOINT, LOG, RESUME
 from training.runlog import read_log
-from training.settings import RunSettings, differences, read_tables, with_changes
+from training.settings import RunSettings
+from training.tables import differences, read_tables, with_changes
 
 FAILED = "failed.txt"
 
@@ -45,7 +46,7 @@ def read_sweep(path: Path) -> list[PlannedRun]:
 
     The file is a list of tables ``[[runs]]`` with ``name``, ``method``, ``settings`` (a file beside
     it) and ``vary`` (field -> values: all combinations are run, the first field varies slowest).
-    A run is called ``name-field1value1-field2value2``.
+    A run is called ``name-field1value1-field2value2``; lists are joined by ``_``.
 
     Raises:
         ValueError: a key is missing or unknown, two runs have one name, or a run's settings are
@@ -71,7 +72,7 @@ def read_sweep(path: Path) -> list[PlannedRun]:
         for values in itertools.product(*vary.values()):
             pairs = list(zip(vary, values, strict=True))
             changes = tuple(f"{field}={json.dumps(value)}" for field, value in pairs)
-            parts = [f"{field.rpartition('.')[2]}{value}" for field, value in pairs]
+            parts = [f"{field.rpartition('.')[2]}{_word(value)}" for field, value in pairs]
             settings = settings_of(table["method"], with_changes(base, changes), str(file))
             planned.append(
                 PlannedRun(
@@ -86,6 +87,11 @@ def read_sweep(path: Path) -> list[PlannedRun]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{path}: expected names that differ, got {sorted(twice)} twice")
     return planned
+
+
+def _word(value: Any) -> str:
+    """A value as a part of a folder's name."""
+    return "_".join(map(_word, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,8 @@ def command(run: PlannedRun, options: argparse.Namespace) -> list[str]:
     words += ["--data-root", str(options.data_root), "--out", str(folder)]
     if options.weights_root is not None:
         words += ["--weights-root", str(options.weights_root)]
+    if options.latents_root is not None:
+        words += ["--latents-root", str(options.latents_root)]
     words += ["--threads", str(options.threads), "--device", options.device]
     words += ["--workers", str(options.workers)]
     for change in run.changes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -18,15 +17,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from training.batches import Batches, StepStream
 from training.checkpoint import load_checkpoint, save_checkpoint, section
 from training.datasets import Sample, SkipLog
 from training.encoders import encoder_record
-from training.episodes import EpisodeSource, EpisodeStream, whole
+from training.episodes import EpisodeSource
+from training.learner import Learner, Share
 from training.optimization import freeze, load_state, make_optimizer, rate, state_of
 from training.processes import Processes
 from training.runfolder import CHECKPOINT, RESUME, SKIPPED, claim, refuse_a_run
-from training.runlog import RunLog
-from training.settings import RunSettings, differences
+from training.runlog import Interval, RunLog
+from training.settings import RunSettings
+from training.tables import differences
 from training.validate import fixed_episodes, validation_iou
 
 
@@ -35,7 +37,7 @@ class TrainingError(ValueError):
 
 
 class Trainer:
-    """Trains a learner: a module with an ``encoder``, whose ``forward(pixels, masks)`` is a loss.
+    """Trains a learner.
 
     Writes ``checkpoint.safetensors`` (the weights to use), ``resume.safetensors`` and
     ``log.jsonl`` into ``folder``.
@@ -44,29 +46,33 @@ class Trainer:
         samples: pictures to train on. watched: pictures for the figure that is watched; in a fold
             they show base classes only.
         provenance: what the checkpoint's header says beside settings and progress.
+        extra: what a step takes beside episodes.
     """
 
     def __init__(
         self,
         folder: Path | str,
-        learner: Any,
+        learner: Learner,
         settings: RunSettings[Any],
         samples: Sequence[Sample],
         watched: Sequence[Sample] = (),
         provenance: dict[str, Any] | None = None,
         processes: Processes | None = None,
         workers: int = 1,
+        extra: Sequence[Share] = (),
     ) -> None:
         self.folder, self.learner, self.settings = Path(folder), learner, settings
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
-        if settings.trainer.batch % self.processes.count:
-            raise ValueError(
-                f"batch: expected a multiple of the {self.processes.count} processes, got "
-                f"{settings.trainer.batch}. Change one of them."
-            )
         self.watched, self.workers = watched, workers
         self.provenance = provenance or {}
         self.source = EpisodeSource(samples, settings.episodes)
+        self.shares = (Share(self.source, settings.trainer.batch), *extra)
+        for share in self.shares:
+            if share.count % self.processes.count:
+                raise ValueError(
+                    f"{share.name}: expected a multiple of the {self.processes.count} processes, "
+                    f"got {share.count}. Change one of them."
+                )
         asked = settings.data.skip_unreadable
         self.skips = SkipLog(self.folder / SKIPPED) if asked else None
         if settings.trainer.select == "best" and not fixed_episodes(watched, 1):
@@ -79,7 +85,7 @@ class Trainer:
         freeze(learner.encoder, settings.encoder.freeze)
         learner.to(self.processes.device)
         if settings.trainer.channels_last:
-            learner.to(memory_format=torch.channels_last)
+            learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(learner).requires_grad_(False)
         self.optimizer = make_optimizer(learner, settings.optimizer)
         # a factor that keeps float16's small gradients; all else has the range of float32
@@ -157,7 +163,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the weights to use."""
-        save_checkpoint(self.folder / CHECKPOINT, self.average.state_dict(), self._header())
+        save_checkpoint(self.folder / CHECKPOINT, self.average.shipped(), self._header())
 
     def save_state(self) -> None:
         """Write what a resumed run needs."""
@@ -172,8 +178,9 @@ class Trainer:
 
     # ---- training ----
 
-    def step(self, learner: nn.Module, pixels: Tensor, masks: Tensor) -> float:
-        """One iteration; ``learner`` is the own one, or the wrapper that joins processes."""
+    def step(self, learner: nn.Module, *batch: Tensor) -> float:
+        """One iteration on episodes and what else the learner asks for; ``learner`` is the own one,
+        or the wrapper that joins processes."""
         own, device = self.settings.trainer, self.processes.device
         torch.manual_seed((own.seed + 1) * 1_000_003 + self.iteration)
         factor = rate(self.settings.schedule, self.iteration, own.iterations)
@@ -181,7 +188,7 @@ class Trainer:
             group["lr"] = group["base"] * factor
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[own.precision]
         with torch.autocast(device.type, kind, enabled=own.precision != "fp32"):
-            loss = learner(pixels.to(device), masks.to(device))
+            loss = learner(*(part.to(device) for part in batch))
         if not math.isfinite(float(loss.detach())):
             raise TrainingError(
                 f"iteration {self.iteration}: the loss is {float(loss.detach())}. Lower "
@@ -213,10 +220,13 @@ class Trainer:
         own = self.settings.trainer
         if not own.watch or not self.watched:
             return {}
-        parts = int(self.average.runtime()["settings"].get("background_parts", 1))
-        side = self.settings.episodes.side
         return validation_iou(
-            self.average.encoder, self.watched, side, parts, own.watch, self.skips
+            self.average.encoder,
+            self.watched,
+            self.settings.episodes.side,
+            self.average.background_parts,
+            own.watch,
+            self.skips,
         )
 
     def _unlock(self) -> None:
@@ -236,22 +246,14 @@ class Trainer:
         learner: nn.Module = self.learner
         if processes.count > 1:
             learner = DistributedDataParallel(self.learner, find_unused_parameters=True)
-        each = own.batch // processes.count
-        stream = EpisodeStream(
-            self.source,
-            own.seed,
-            self.iteration * own.batch + processes.rank,
-            processes.count,
-            self.skips,
+        stream = StepStream(
+            self.shares, own.seed, self.iteration, processes.rank, processes.count, self.skips
         )
-        # batches are made here: a worker's batch would hold every other episode, and a resumed run
-        # would then not see what an unbroken one sees
-        episodes = iter(torch.utils.data.DataLoader(stream, None, num_workers=self.workers))
+        batches = Batches(stream, self.workers)
         self.learner.train()
         if own.iterations == 0 and processes.first:
             self.save()
-        losses: list[float] = []
-        began, waited = time.monotonic(), 0.0
+        interval = Interval()
         bar = tqdm(
             total=own.iterations,
             initial=self.iteration,
@@ -259,35 +261,27 @@ class Trainer:
             disable=None if processes.first else True,
         )
         while self.iteration < own.iterations:
-            asked = time.monotonic()
-            drawn = [whole(next(episodes)) for _ in range(each)]
-            waited += time.monotonic() - asked
-            pixels, masks = (torch.stack(part) for part in zip(*drawn, strict=True))
-            losses.append(self.step(learner, pixels, masks))
+            with interval.waiting():
+                batch = next(batches)
+            interval.note(self.step(learner, *batch), self.learner.figures)
             bar.update()
             if self.iteration % own.save_every and self.iteration < own.iterations:
                 continue
             if processes.first:
-                seconds = time.monotonic() - began
-                self._report(bar, losses, len(losses) * own.batch / seconds, waited / seconds)
+                self._report(bar, interval)
             processes.wait()
-            losses, began, waited = [], time.monotonic(), 0.0
+            interval = Interval()
         bar.close()
 
-    def _report(self, bar: Any, losses: list[float], speed: float, waiting: float) -> None:
-        row: dict[str, Any] = {
-            "iteration": self.iteration,
-            "loss": round(sum(losses) / len(losses), 4),
-            "episodes_per_second": round(speed, 2),
-            "waited_for_data": round(waiting, 3),
-        }
-        if figures := self.watch():
-            row["watched"] = figures
+    def _report(self, bar: Any, interval: Interval) -> None:
+        row = interval.row(self.iteration, self.settings.trainer.batch)
+        if watched := self.watch():
+            row["watched"] = watched
         if self.skips is not None:
             row["pictures_skipped"] = len(self.skips)
         better = True
-        if self.settings.trainer.select == "best" and figures:
-            figure = sum(figures.values()) / len(figures)
+        if self.settings.trainer.select == "best" and watched:
+            figure = sum(watched.values()) / len(watched)
             better = self.best is None or figure > self.best
             self.best = figure if better else self.best
         row["kept"] = better

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tests.training.conftest import WriteSet, row
 from training.augment import AugmentSettings
+from training.batches import StepStream
 from training.datasets import Dataset
-from training.episodes import EpisodeSettings, EpisodeSource, EpisodeStream
+from training.episodes import EpisodeSettings, EpisodeSource
+from training.learner import Share
 
 SIDE = 64
 CLASS, REGION, SCENE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
@@ -29,7 +31,7 @@ def source(folder: Path, kinds: Kinds, several: float = 0.4) -> EpisodeSource:
 def take(
     episodes: EpisodeSource, count: int, start: int = 0, workers: int = 0, seed: int = 5
 ) -> list[tuple[Tensor, Tensor]]:
-    stream = EpisodeStream(episodes, seed, start)
+    stream = StepStream([Share(episodes, 1)], seed, start)
     loader = torch.utils.data.DataLoader(stream, None, num_workers=workers)
     return [(pixels, masks) for pixels, masks in islice(loader, count)]
 

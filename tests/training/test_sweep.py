@@ -44,6 +44,27 @@ def test_every_combination_is_a_run(sweep: Path) -> None:
     assert runs[1].settings.trainer.seed == 1
 
 
+def test_lists_vary_too_and_runs_are_told_where_their_latents_are(
+    sweep: Path, tmp_path: Path
+) -> None:
+    sweep.write_text(
+        SWEEP.replace('"panet"', '"spfl"').replace(
+            '"panet.scale" = [10.0]', '"spfl.gamma" = [[0.0, 0.0], [0, 0.0, 0.0]]'
+        )
+    )
+    runs = read_sweep(sweep)
+    assert [run.name for run in runs][:2] == [
+        "tiny-seed0-gamma0.0_0.0",
+        "tiny-seed0-gamma0_0.0_0.0",
+    ]
+    assert runs[0].settings.own.gamma == (0.0, 0.0)
+    options = parse(words(sweep, tmp_path, tmp_path, "--latents-root", str(tmp_path / "latents")))
+    given = command(runs[0], options)
+    assert given[given.index("--latents-root") + 1] == str(tmp_path / "latents")
+    assert "spfl.gamma=[0.0, 0.0]" in given
+    assert "--latents-root" not in command(runs[0], parse(words(sweep, tmp_path, tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
