@@ -111,7 +111,7 @@ class SrofbFitted:
         if network is None:
             return (_NOT_LEARNED,)
         scores = ops.online_mlp_scores(
-            features, network, length=own.length, precision=own.precision, threads=threads
+            features, network, length=own.length or None, precision=own.precision, threads=threads
         )[0]
         logits *= own.match_share * own.temperature / self.rough.scale
         logits += (1 - own.match_share) * scores
@@ -139,7 +139,7 @@ def train(
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         dropout=settings.dropout,
-        length=settings.length,
+        length=settings.length or None,
         seed=settings.seed,
         precision=settings.precision,
         threads=threads,

@@ -19,9 +19,9 @@ class SrofbSettings:
     `top_k` likeliest of each class. query_weight: of a sure cell of the query, where a cell of the
     support counts 1; 0 trains on the support alone.
 
-    hidden, dropout: of the network. length: to which a cell's features are scaled; None leaves
-    them. iterations: full-batch steps with one shot a class; iterations_of_five: with five or
-    more, evenly between. balance: every class weighs the same, or every cell. precision: of the
+    hidden, dropout: of the network. length: to which a cell's features are scaled; 0 leaves them.
+    iterations: full-batch steps with one shot a class; iterations_of_five: with five or more,
+    evenly between. balance: every class weighs the same, or every cell. precision: of the
     products, float32, or bfloat16 summed in float32.
 
     match_share: of the first match in the final scores, at the same temperature; 0 takes the
@@ -40,7 +40,7 @@ class SrofbSettings:
     query_weight: float = 1.0
     hidden: int = 300
     dropout: float = 0.0
-    length: float | None = 8.0
+    length: float = 8.0
     iterations: int = 10
     iterations_of_five: int = 10
     learning_rate: float = 0.1
@@ -62,8 +62,7 @@ class SrofbSettings:
         check_range("query_weight", self.query_weight, 0.0, 1000.0)
         check_range("hidden", self.hidden, 1, 4096)
         check_range("dropout", self.dropout, 0.0, 0.95)
-        if self.length is not None:
-            check_range("length", self.length, 1e-3, 1e3)
+        check_range("length", self.length, 0.0, 1e3)
         for name in ("iterations", "iterations_of_five", "warm_iterations"):
             check_range(name, getattr(self, name), 0, 10_000)
         check_range("match_share", self.match_share, 0.0, 1.0)

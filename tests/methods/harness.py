@@ -25,7 +25,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"panet": PanetSettings(background_parts=3), "fallback": "top_k"},
         {
             "balance": "cell",
-            "length": None,
+            "length": 0.0,
             "momentum": 0.9,
             "iterations": 40,
             "iterations_of_five": 40,

@@ -32,7 +32,7 @@ class TestAgainstTorch:
             ([0], {"match_share": 0.7, "query_weight": 3.0}),
             ([0, 0, 0, 0, 0], {"iterations_of_five": 60}),
             ([0, 1, 2], {"momentum": 0.9, "iterations": 30, "match_share": 0.0}),
-            ([0, 1], {"length": None, "temperature": 10.0, "learning_rate": 0.02}),
+            ([0, 1], {"length": 0.0, "temperature": 10.0, "learning_rate": 0.02}),
             ([0, 0, 0], {"background_threshold": 0.8, "iterations": 2, "hidden": 37}),
         ],
     )

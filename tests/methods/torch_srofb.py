@@ -55,7 +55,7 @@ def logits(shots: Shots, query: np.ndarray, start: Mlp, settings: SrofbSettings)
     inputs = torch.cat([cells, asked])
     weights = torch.cat([marked.flatten(0, 1), picked])
     weights = weights / weights.sum(0) / len(unit)
-    if settings.length is not None:
+    if settings.length:
         inputs = settings.length * F.normalize(inputs, dim=1)
 
     network = network_of(start)
