@@ -64,7 +64,7 @@ class SrofbSettings:
         check_range("dropout", self.dropout, 0.0, 0.95)
         check_range("length", self.length, 0.0, 1e3)
         for name in ("iterations", "iterations_of_five", "warm_iterations"):
-            check_range(name, getattr(self, name), 0, 10_000)
+            check_range(name, getattr(self, name), 1, 10_000)
         check_range("match_share", self.match_share, 0.0, 1.0)
         check_range("learning_rate", self.learning_rate, 0.0, 100.0)
         check_range("momentum", self.momentum, 0.0, 0.999)

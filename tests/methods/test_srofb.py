@@ -245,7 +245,7 @@ class TestPresenceAndSettings:
             {"dropout": 1.0},
             {"length": -1.0},
             {"hidden": 0},
-            {"iterations": -1},
+            {"iterations": 0},
             {"momentum": 1.0},
             {"match_share": 1.1},
             {"query_weight": -1.0},
