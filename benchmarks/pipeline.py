@@ -4,7 +4,8 @@
 
 One thread unless --threads says otherwise. Sections: "query" (a 1920x1080 picture through the
 bundle, as an array and as a JPEG), "resnet" (everything after a ResNet-50 at 473x473 beside it;
-needs torch and onnx, to export it), "start" (fresh processes: the import, the first mask).
+needs torch and onnx, to export it), "methods" (what each method costs beside panet, on both),
+"start" (fresh processes: the import, the first mask).
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from benchmarks.pictures import SCREEN, Pictures, pictures_of  # noqa: E402
 from fsseg_sdk import Segmenter  # noqa: E402
 from fsseg_sdk.errors import FssegError  # noqa: E402
 
-SECTIONS = ("query", "resnet", "start")
+SECTIONS = ("query", "resnet", "methods", "start")
 BESIDE, AFTER, IMPORT, FIRST = 2.0, 0.3, 0.12, 0.6  # targets: percent, percent, s, s
+FAST = 1.06  # target: a query of srofb-fast in queries of panet, encoder in fp32
+METHODS = ("panet", "srofb", "srofb-fast")
 STEPS = ("import", "load", "prepare", "segment", "total")
 
 
@@ -45,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     results: dict[str, Any] = {}
     try:
         for name in options.sections:
-            results[name] = {"query": _query, "resnet": _resnet, "start": _start}[name](options)
+            measure = {"query": _query, "resnet": _resnet, "methods": _methods, "start": _start}
+            results[name] = measure[name](options)
     except FssegError as error:
         parser.error(str(error))
     report.write_report(options.json, options, results)
@@ -94,6 +98,43 @@ def _resnet(options: argparse.Namespace) -> dict[str, Any]:
         target = AFTER if name.startswith(str(SIDE)) else None
         what = f"after the encoder (match, labels, presence), {name}"
         _against(what, figures["after_percent"], target, "% of the encoder")
+    return result
+
+
+def _methods(options: argparse.Namespace) -> dict[str, Any]:
+    """Every cell of the query counts as sure, so that as many are trained on as can be."""
+    result: dict[str, Any] = {}
+    every = {"foreground_threshold": 0.5, "background_threshold": 0.5}
+
+    def opened(kind: str, method: str) -> Segmenter:
+        changes = None if method == "panet" else every
+        if kind == "ResNet-50":
+            from benchmarks.resnet import segmenter
+
+            return segmenter(options.threads, method, changes)
+        return Segmenter.load(
+            options.bundle, method=method, settings=changes, threads=options.threads
+        )
+
+    for kind in ("the bundle", "ResNet-50"):
+        pictures = pictures_of()
+        rows: dict[str, Any] = {}
+        try:
+            for method in METHODS:
+                task = opened(kind, method).prepare({"bolt": [(pictures.support, pictures.mask)]})
+                rows[method] = stages.measure(task, pictures.query, options.seconds, options.batch)
+        except ImportError as error:
+            print(f"ResNet-50 is left out: {error}")
+            continue
+        result[kind] = rows
+        print(f"\n{kind}: ms after the encoder, medians; a query beside one of panet")
+        beside = {m: (r["total"]["p50"] - r["encoder"]["p50"]) for m, r in rows.items()}
+        encoder = statistics.median(r["encoder"]["p50"] for r in rows.values())
+        for method, row in rows.items():
+            row["times_panet"] = (encoder + beside[method]) / (encoder + beside["panet"])
+            target = FAST if method.endswith("fast") else None
+            print(f"{method}: {row['match']['p50']:.2f} ms, encoder {encoder:.0f} ms")
+            _against("a query, in those of panet", row["times_panet"], target, "")
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -16,14 +17,32 @@ import torch
 
 from export.onnx_graph import to_onnx
 from fsseg_sdk import Segmenter
-from fsseg_sdk.backends import GraphSpec, TensorInfo, open_graph
+from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
 from training.encoders import build_encoder
 
 SIDE, GRID, CHANNELS = 473, 60, 1024
 
 
-def segmenter(threads: int) -> Segmenter:
-    """``image [B, 3, 473, 473] -> features [B, 1024, 60, 60]``, fp32, prototype matching."""
+def segmenter(threads: int, method: str = "panet", changes: Any = None) -> Segmenter:
+    """``image [B, 3, 473, 473] -> features [B, 1024, 60, 60]``, fp32. changes: settings of the
+    method."""
+    encoder, graph = _encoder(threads)
+    settings = {
+        "name": "ResNet-50",
+        "method": {"name": method, "settings": changes or {}},
+        "input": {
+            "size": [SIDE, SIDE],
+            "geometry": "squash",
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+        },
+        "features": {"channels": CHANNELS, "grid": [GRID, GRID]},
+    }
+    return Segmenter({"encoder": graph}, settings, threads=threads)
+
+
+@cache
+def _encoder(threads: int) -> tuple[Any, Graph]:
     torch.manual_seed(0)
     encoder: Any = build_encoder("resnet50").eval()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed here
@@ -35,17 +54,4 @@ def segmenter(threads: int) -> Segmenter:
         (TensorInfo("image", "float32", (-1, 3, SIDE, SIDE)),),
         (TensorInfo("features", "float32", (-1, CHANNELS, GRID, GRID)),),
     )
-    settings = {
-        "name": "ResNet-50",
-        "method": {"name": "panet", "settings": {"scale": 20.0}},
-        "input": {
-            "size": [SIDE, SIDE],
-            "geometry": "squash",
-            "mean": list(encoder.mean),
-            "std": list(encoder.std),
-        },
-        "features": {"channels": CHANNELS, "grid": [GRID, GRID]},
-    }
-    return Segmenter(
-        {"encoder": open_graph(data, spec, threads=threads)}, settings, threads=threads
-    )
+    return encoder, open_graph(data, spec, threads=threads)

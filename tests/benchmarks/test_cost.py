@@ -27,8 +27,11 @@ def test_pipeline(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tiny = Segmenter.load(bundle, threads=1)
-    monkeypatch.setattr(resnet, "segmenter", lambda threads: tiny)
+
+    def tiny(threads: int, method: str = "panet", changes: Any = None) -> Segmenter:
+        return Segmenter.load(bundle, method=method, settings=changes, threads=threads)
+
+    monkeypatch.setattr(resnet, "segmenter", tiny)
     files = ["--json", str(tmp_path / "p.json"), "--plot", str(tmp_path / "p.svg")]
     arguments = ["--bundle", str(bundle), "--seconds", "0.2", "--starts", "1", *files]
     assert pipeline.main(arguments) == 0
@@ -40,6 +43,10 @@ def test_pipeline(
     assert jpeg["decode"]["p50"] > 10 * array["decode"]["p50"]
     assert array["beside_percent"] > 100  # this encoder costs nothing
     assert set(found["resnet"]) == {"473x473 labels", "1920x1080 labels"}
+    assert set(found["methods"]) == {"the bundle", "ResNet-50"}
+    for rows in found["methods"].values():
+        assert rows["panet"]["times_panet"] == 1
+        assert rows["srofb"]["times_panet"] > rows["srofb-fast"]["times_panet"] > 1
     start = found["start"]
     assert start["loaded_by_import"] == []
     assert start["loaded_by_names"] == ["numpy"]
