@@ -176,6 +176,7 @@ class Srofb:
         state = _PANET.summarise(shots, settings.panet, graphs, threads=threads)
         flat = shots.features.reshape(*shots.features.shape[:2], -1)
         weights = np.stack([shots.foreground, shots.background], axis=1)
+        weights = np.maximum(weights, 0)  # rounding may leave -1e-14 where a mask is empty
         weights = weights.reshape(*weights.shape[:2], -1)
         cells = [thinned(own, settings.support_cells) for own in weights]
         kept = [

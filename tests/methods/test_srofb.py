@@ -200,6 +200,14 @@ class TestWhatItLearnsFrom:
         assert [own.iterations_at(n) for n in (1, 2, 5, 9)] == [10, 32, 100, 100]
 
 
+def test_weights_a_rounding_below_zero_are_none() -> None:
+    shots, _ = draw_shots([0])
+    foreground = np.where(shots.foreground > 0, shots.foreground, np.float32(-1e-14))
+    query, labels = draw_query(1)
+    logits = case().logits(dataclasses.replace(shots, foreground=foreground), query)
+    assert (logits[0].argmax(0) == labels).mean() >= 0.95
+
+
 class TestCells:
     @pytest.mark.parametrize("most", [0, 1, 3, 7, 50])
     def test_spread(self, most: int) -> None:
