@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from fsseg_sdk.methods import get
+from fsseg_sdk.methods.settings import settings_from_json
 from training import ablation
 from training.checkpoint import save_checkpoint
 from training.datasets import open_dataset
 from training.encoders import build_encoder
+from training.evaluation.predictor import method_of
 
-from .runs import SMALL, changed
+from .runs import changed
 
 VARIANTS = """
 [[variants]]
@@ -102,8 +105,11 @@ def test_tables_that_make_no_sense(
     assert named in capsys.readouterr().err
 
 
-def test_the_shipped_table_can_be_read() -> None:
+def test_the_settings_of_the_shipped_table_are_known() -> None:
     path = Path(ablation.__file__).parent / "configs" / "srofb-ablation.toml"
-    names = [variant.name for variant in ablation.read_variants(path)]
-    assert names[0] == "srofb" and len(set(names)) == len(names)
-    assert SMALL.method == "panet"
+    variants = ablation.read_variants(path)
+    assert len({variant.name for variant in variants}) == len(variants)
+    stored = {"name": "panet", "settings": {"scale": 20.0}}
+    for variant in variants:
+        chosen = method_of(stored, variant.method, variant.settings)
+        settings_from_json(get(variant.method).settings_type, chosen["settings"], variant.name)

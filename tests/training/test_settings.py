@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.data import REPOSITORY
 from tests.training.runs import SMALL
+from training.ablation import read_variants
 from training.run import settings_of
 from training.settings import DataSettings, ScheduleSettings, TrainerSettings
 from training.sweep import read_sweep
@@ -23,6 +24,8 @@ CONFIGS = REPOSITORY / "training" / "configs"
 def test_every_settings_file_of_the_project_is_valid(path: Path) -> None:
     if path.stem.endswith("sweep"):
         assert read_sweep(path)
+    elif path.stem.endswith("ablation"):
+        assert read_variants(path)
     else:
         settings_of("spfl" if "spfl" in path.stem else "panet", read_tables(path), path.name)
 
