@@ -24,13 +24,14 @@ from .. import ops
 from .base import Match, NamedGraph, Presence, Shots, State, check_state
 from .cells import Samples, balanced, spread, thinned
 from .panet import Panet, PanetFitted
-from .srofb_settings import SrofbFastSettings, SrofbSettings
+from .srofb_settings import BUDGET, SrofbFastSettings, SrofbSettings
 from .weak import refine_weak
 
 __all__ = ["Srofb", "SrofbFitted"]
 
 _PANET = Panet()
 _CELLS = ("cells", "cell_weights")
+_NAMES = ("srofb", "srofb-fast")
 _NO_CELL = "no cell is surely of a class: this is the match before refinement"
 _NOT_LEARNED = "the classifier did not learn on this picture: this is the match before refinement"
 
@@ -155,13 +156,13 @@ class Srofb:
     properties = frozenset({"deterministic", "self_segmenting"})
     graphs: tuple[str, ...] = ()
 
-    def __init__(self, name: str = "srofb", settings_type: type[Any] = SrofbSettings) -> None:
+    def __init__(self, name: str = _NAMES[0], settings_type: type[Any] = SrofbSettings) -> None:
         self.name, self.settings_type = name, settings_type
 
     @classmethod
     def fast(cls) -> Srofb:
         """The same with settings for a camera."""
-        return cls("srofb-fast", SrofbFastSettings)
+        return cls(_NAMES[1], SrofbFastSettings)
 
     def summarise(
         self,
@@ -196,7 +197,11 @@ class Srofb:
         check_state(State(state.way, own), tails)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"panet": settings if method == _PANET.name else settings.get("panet", {})}
+        if method == _PANET.name:
+            return {"panet": settings}
+        if method in _NAMES:  # how it learns carries over, how much it computes does not
+            return {name: value for name, value in settings.items() if name not in BUDGET}
+        return {"panet": settings.get("panet", {})}
 
     def fit(
         self,

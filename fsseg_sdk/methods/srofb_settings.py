@@ -8,7 +8,18 @@ from typing import Literal
 from .panet import PanetSettings
 from .settings import check_range
 
-__all__ = ["SrofbFastSettings", "SrofbSettings"]
+__all__ = ["BUDGET", "SrofbFastSettings", "SrofbSettings"]
+
+BUDGET = (
+    "iterations",
+    "iterations_of_five",
+    "precision",
+    "warm_start",
+    "warm_iterations",
+    "support_cells",
+    "query_cells",
+)
+"""The settings that say how much is computed: in these srofb and srofb-fast differ."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fsseg_sdk import InputError, methods, ops
 from fsseg_sdk.methods import State
 from fsseg_sdk.methods.cells import Samples, balanced, spread, thinned
 from fsseg_sdk.methods.panet import PanetSettings
-from fsseg_sdk.methods.settings import settings_to_json
+from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
 from fsseg_sdk.methods.srofb_settings import SrofbFastSettings, SrofbSettings
 
 from . import torch_srofb
@@ -241,8 +241,10 @@ class TestPresenceAndSettings:
         own = settings_to_json(PanetSettings(scale=11.0))
         assert SROFB.settings_from("panet", own) == {"panet": own}
         fast = methods.get("srofb-fast")
-        stored = settings_to_json(SrofbSettings(panet=PanetSettings(scale=11.0), hidden=64))
-        assert fast.settings_from("srofb", stored)["panet"] == own
+        made = SrofbSettings(panet=PanetSettings(scale=11.0), hidden=64, match_share=0.0)
+        stored = settings_to_json(made)
+        kept = settings_from_json(SrofbFastSettings, fast.settings_from("srofb", stored), "s")
+        assert kept == SrofbFastSettings(panet=made.panet, hidden=64, match_share=0.0)
         assert PANET.settings_from("srofb", stored) == own
 
     @pytest.mark.parametrize(
