@@ -64,7 +64,7 @@ def measure_weak(protocol: Protocol) -> dict[str, Any]:
     outcomes: dict[str, Outcome] = {}
     episodes = protocol.episodes(seen=False)
     for refined in (False, True):
-        changes = [f"refine_weak={str(refined).lower()}"]
+        changes = {"refine_weak": refined}
         segmenter = open_bundle(protocol.bundle, protocol.threads, protocol.memory, changes=changes)
         for label, kind in (("box", "box-component"), ("scribble", "scribble")):
             name = f"{label}, refined" if refined else label

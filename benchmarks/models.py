@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def open_bundle(
     threads: int,
     memory: int | None = None,
     method: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> Segmenter:
     """A bundle whose encoder remembers ``memory`` bytes of features (None: nothing is kept).
 

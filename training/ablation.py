@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from fsseg_sdk import FssegError, Segmenter
+from fsseg_sdk.methods.settings import settings_from_json
 from training.datasets import IGNORE, Sample
 from training.evaluation.engine import progress
 from training.evaluation.heldout import (
@@ -32,12 +33,11 @@ from training.evaluation.heldout import (
 )
 from training.evaluation.predictor import digest_of, method_of, segmenter_on
 from training.files import write_whole
-from training.methods import METHODS
 from training.remembering import RememberingGraph
 from training.reporting.tables import markdown
 from training.run import open_samples
-from training.settings import settings_from_tables
-from training.tables import read_tables
+from training.settings import DataSettings
+from training.tables import changes_of, read_tables
 from training.torch_graph import TorchGraph, trained_encoder
 
 LEAST = 0.005
@@ -124,10 +124,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     variants = read_variants(options.variants)
     encoder, header = trained_encoder(options.checkpoint)
     trained = header["method"]["name"]
-    method = "spfl" if "spfl" in header["settings"] else "panet"
-    own: type[Any] = METHODS[method].settings
-    settings = settings_from_tables(header["settings"], method, own)
-    samples = open_samples(settings.data, options.data_root)[1]
+    data = settings_from_json(DataSettings, header["settings"]["data"], "data")
+    samples = open_samples(data, options.data_root)[1]
     episodes = list_episodes(samples, ProtocolSettings(options.pictures, 2, LEAST, options.seed))
     if not episodes:
         raise ValueError(
@@ -147,7 +145,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     }
     outcomes: dict[str, Outcome] = {}
     for variant in variants:
-        chosen = method_of(header["method"], variant.method, variant.settings)
+        changes = changes_of(variant.settings)
+        chosen = method_of(header["method"], variant.method, changes)
         segmenter = segmenter_on({"encoder": graph}, trained, chosen, entry, options.threads)
         outcomes[variant.name] = measure(segmenter, episodes, supports, variant.name)
     rows = _rows(outcomes)

@@ -26,7 +26,7 @@ from training.evaluation.episodes import draw
 from training.evaluation.lists import FewShot
 from training.evaluation.models import of_checkpoint, of_weights
 from training.evaluation.pool import Pool
-from training.evaluation.predictor import SdkPredictor, of_bundle, segmenter_on
+from training.evaluation.predictor import How, SdkPredictor, of_bundle, segmenter_on
 from training.evaluation.protocols import PANET_417, PFENET_473, Protocol
 from training.evaluation.rows import list_facts, list_name, rows_of
 from training.evaluation.torch_predictor import TorchPredictor
@@ -105,7 +105,7 @@ def test_two_passes_equal_one_episode_at_a_time(parts: Dataset, bundle: Path, ki
     """At native size to the pixel; each picture goes through the encoder twice at most."""
     pool = Pool.of(parts, SQUASHED, 0)
     lists = {setting: each[:3] for setting, each in lists_of(pool).items()}
-    predictor = of_bundle(str(bundle), 1)
+    predictor = of_bundle(str(bundle), How(threads=1))
     counts = engine.measure(predictor, pool, lists, [kind])
     segmenter = Segmenter.load(bundle, threads=1)
     for (shots, ways), episodes in lists.items():
@@ -121,7 +121,7 @@ def test_two_passes_equal_one_episode_at_a_time(parts: Dataset, bundle: Path, ki
 def test_iou_at_the_size_of_the_protocol(parts: Dataset, bundle: Path) -> None:
     pool = Pool.of(parts, replace(SQUASHED, side=32), 0)
     lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 2)}
-    counts = engine.measure(of_bundle(str(bundle), 1), pool, lists, ["dense"])
+    counts = engine.measure(of_bundle(str(bundle), How(threads=1)), pool, lists, ["dense"])
     found = counts.confusions[engine.Setting(1, 1, "dense")]
     assert list(found) == ["32x32", "native"]
     segmenter = Segmenter.load(bundle, threads=1)
@@ -148,7 +148,7 @@ def test_torch_agrees_with_the_sdk(
     path = tiny.tiny_bundle(tmp_path / "t.fsseg", settings=method, geometry=protocol.geometry)
     pool = Pool.of(parts, protocol, 0)
     lists = lists_of(pool)
-    own = miou(of_bundle(str(path), 1), pool, lists, parts.class_names)
+    own = miou(of_bundle(str(path), How(threads=1)), pool, lists, parts.class_names)
     other = miou(
         TorchPredictor(AverageColours(), method, protocol, {}), pool, lists, parts.class_names
     )
@@ -187,8 +187,10 @@ def test_what_is_kept_changes_nothing_but_the_number_of_passes(
     pool = Pool.of(parts, SQUASHED, 0)
     lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 150)}
     none, all_of_it, some = (
-        engine.measure(of_bundle(str(bundle), 1, most), pool, lists, ["dense"])
-        for most in (0, 1 << 20, 3 * tiny.CHANNELS * 64 * 2)
+        engine.measure(of_bundle(str(bundle), how), pool, lists, ["dense"])
+        for how in (
+            How(threads=1, most_bytes=most) for most in (0, 1 << 20, 3 * tiny.CHANNELS * 64 * 2)
+        )
     )
     count = len(pool.samples)  # so many episodes ask and show them all
     # the first query is the last support, which the graph still has
@@ -213,7 +215,7 @@ def test_a_query_is_timed_as_a_user_runs_it(parts: Dataset, bundle: Path) -> Non
     """Without IoU's sizes, hashing and what prepares the task; nothing where nothing ran."""
     pool = Pool.of(parts, SQUASHED, 0)
     lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 2)}
-    own = of_bundle(str(bundle), 1, 1 << 20)
+    own = of_bundle(str(bundle), How(threads=1, most_bytes=1 << 20))
     slow = Slow(own.segmenter, own.graph, {})
     counts = engine.measure(slow, pool, lists, ["dense"])
     assert counts.seconds > 0.8
@@ -242,7 +244,8 @@ def test_an_exported_bundle_is_its_checkpoint(parts: Dataset, tmp_path: Path) ->
     protocol = replace(SQUASHED, side=128)
     pool = Pool.of(parts, protocol, 0)
     lists: Lists = {(1, 1): draw(pool, 1, 1, 0, 8), (5, 1): draw(pool, 5, 1, 1, 8)}
-    own = miou(of_bundle(str(tmp_path / "real.fsseg"), 1), pool, lists, parts.class_names)
+    exported = of_bundle(str(tmp_path / "real.fsseg"), How(threads=1))
+    own = miou(exported, pool, lists, parts.class_names)
     other = miou(of_checkpoint(checkpoint, protocol), pool, lists, parts.class_names)
     assert max(own.values()) > 10  # random weights, but an empty mask would agree, too
     for setting, value in own.items():

@@ -125,14 +125,17 @@ def test_what_is_marked_in_a_support() -> None:
     assert marked_labels(Box(0, 0, 1, 2), (2, 2), 1).tolist() == [[1, 0], [1, 0]]
 
 
-@pytest.fixture(scope="module")
-def evaluated(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The tiny bundle on the drawn pictures."""
+@pytest.fixture(scope="module", params=["panet", "srofb"])
+def evaluated(
+    request: pytest.FixtureRequest, drawn: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The tiny bundle on the drawn pictures, with its own method and with another."""
     folder = tmp_path_factory.mktemp("evaluated")
     bundle = tiny.tiny_bundle(folder / "tiny.fsseg")
     words = ["--data", str(drawn), "--folds", "0", "--shots", "1", "--runs", "2"]
     words += ["--episodes", "20", "--annotation", "dense,box-component", "--threads", "1"]
     words += ["--lists", str(folder / "lists"), "--json", str(folder / "tiny.json")]
+    words += ["--method", request.param]
     assert evaluate.main([str(bundle), *words]) == 0
     return {"folder": folder, "bundle": bundle, "json": folder / "tiny.json", "data": drawn}
 

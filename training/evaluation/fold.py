@@ -15,10 +15,11 @@ from training.evaluation.engine import FoldCounts, measure
 from training.evaluation.episodes import draw
 from training.evaluation.lists import FewShot, facts_of, file_name, folder_of, load, write
 from training.evaluation.pool import Pool
-from training.evaluation.predictor import Predictor, digest_of, of_bundle
+from training.evaluation.predictor import How, Predictor, digest_of, of_bundle
 from training.evaluation.protocols import Protocol
 from training.evaluation.provenance import unfit
 from training.evaluation.rows import list_facts, list_name, rows_of
+from training.tables import changes_of
 
 DRAWN = 1000  # episodes of a list that is drawn, unless more are asked for
 MACHINE = ("processor", "cores", "usable_cores", "load")
@@ -149,26 +150,24 @@ def _path(text: str, fold: int) -> str:
 
 
 def _predictor(options: argparse.Namespace, protocol: Protocol, fold: int) -> Predictor:
-    most_bytes = round(options.cache_gb * 2**30)
+    how = How(
+        bfloat16=options.bfloat16,
+        most_bytes=round(options.cache_gb * 2**30),
+        threads=options.threads,
+        method=options.method,
+        changes=changes_of(options.setting),
+    )
     if options.bundle is not None:
-        path = _path(options.bundle, fold)
-        return of_bundle(path, options.threads, most_bytes, options.method, options.setting)
+        return of_bundle(_path(options.bundle, fold), how)
     import torch
 
     from training.evaluation.models import of_checkpoint, of_weights
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    how = {
-        "bfloat16": options.bfloat16,
-        "most_bytes": most_bytes,
-        "method": options.method,
-        "changes": options.setting,
-        "threads": options.threads,
-    }
     if options.torch is not None:
-        return of_checkpoint(_path(options.torch, fold), protocol, **how)
-    return of_weights(options.raw, options.weights, protocol, **how)
+        return of_checkpoint(_path(options.torch, fold), protocol, how)
+    return of_weights(options.raw, options.weights, protocol, how)
 
 
 def name_of_all(parts: Sequence[dict[str, Any]]) -> str:

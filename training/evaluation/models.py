@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from training.evaluation.predictor import (
+    How,
     Predictor,
     SdkPredictor,
     digest_of,
@@ -21,17 +22,8 @@ from training.remembering import RememberingGraph
 from training.torch_graph import TorchGraph, raw_encoder, trained_encoder
 
 
-def of_checkpoint(
-    path: Path | str,
-    protocol: Protocol,
-    *,
-    bfloat16: bool = False,
-    most_bytes: int = 0,
-    method: str | None = None,
-    changes: Sequence[str] = (),
-    threads: int | None = None,
-) -> Predictor:
-    """A checkpoint of this project; method, changes: see `predictor.method_of`."""
+def of_checkpoint(path: Path | str, protocol: Protocol, how: How | None = None) -> Predictor:
+    """A checkpoint of this project."""
     encoder, header = trained_encoder(path)
     facts = {
         "kind": "torch",
@@ -40,20 +32,11 @@ def of_checkpoint(
         "encoder": header["encoder"]["name"],
         "trained": trained(header),
     }
-    chosen = method_of(header["method"], method, changes)
-    return _of_encoder(encoder, chosen, protocol, facts, bfloat16, most_bytes, threads)
+    return _of_encoder(encoder, header["method"], protocol, facts, how or How())
 
 
 def of_weights(
-    name: str,
-    weights: Path | str,
-    protocol: Protocol,
-    *,
-    bfloat16: bool = False,
-    most_bytes: int = 0,
-    method: str | None = None,
-    changes: Sequence[str] = (),
-    threads: int | None = None,
+    name: str, weights: Path | str, protocol: Protocol, how: How | None = None
 ) -> Predictor:
     """An encoder as ImageNet training left it: what episodic training has to beat."""
     facts = {
@@ -64,29 +47,26 @@ def of_weights(
         "trained": {},
     }
     plain = {"name": "panet", "settings": {"scale": 20.0, "background_parts": 1}}
-    chosen = method_of(plain, method, changes)
-    encoder = raw_encoder(name, weights)
-    return _of_encoder(encoder, chosen, protocol, facts, bfloat16, most_bytes, threads)
+    return _of_encoder(raw_encoder(name, weights), plain, protocol, facts, how or How())
 
 
 def _of_encoder(
     encoder: Any,
-    method: Mapping[str, Any],
+    stored: Mapping[str, Any],
     protocol: Protocol,
     facts: Mapping[str, Any],
-    bfloat16: bool,
-    most_bytes: int,
-    threads: int | None,
+    how: How,
 ) -> Predictor:
     """PANet in torch; every other method is the runtime's own, on the features of torch.
 
     Raises:
         ValueError: the runtime's methods want one size of the input, the protocol has many.
     """
+    method = method_of(stored, how.method, how.changes)
     if method["name"] == "panet":
         own = method["settings"]
         return TorchPredictor(
-            encoder, own, protocol, facts, bfloat16=bfloat16, most_bytes=most_bytes
+            encoder, own, protocol, facts, bfloat16=how.bfloat16, most_bytes=how.most_bytes
         )
     if protocol.side is None:
         raise ValueError(
@@ -94,15 +74,15 @@ def _of_encoder(
             f"{protocol.name}. Take panet-417, or another with a side."
         )
     size = protocol.input_size((protocol.side, protocol.side), int(getattr(encoder, "multiple", 1)))
-    torch_graph = TorchGraph(encoder, size, bfloat16=bfloat16)
-    graph = RememberingGraph(torch_graph, most_bytes, half=most_bytes > 0)
+    torch_graph = TorchGraph(encoder, size, bfloat16=how.bfloat16)
+    graph = RememberingGraph(torch_graph, how.most_bytes, half=how.most_bytes > 0)
     entry = {
         "size": list(size),
         "geometry": protocol.geometry,
         "mean": list(encoder.mean),
         "std": list(encoder.std),
     }
-    segmenter = segmenter_on({"encoder": graph}, str(facts["name"]), method, entry, threads)
+    segmenter = segmenter_on({"encoder": graph}, str(facts["name"]), method, entry, how.threads)
     own_facts = {
         **facts,
         "settings": settings_in_full(segmenter),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -15,15 +16,13 @@ from fsseg_sdk import Segmenter, ops
 from fsseg_sdk.backends import Graph, open_graph
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.core import Core
-from fsseg_sdk.fields import thaw
 from fsseg_sdk.methods import State, combine
 from fsseg_sdk.methods import get as get_method
-from fsseg_sdk.methods.settings import settings_to_json
+from fsseg_sdk.methods.settings import merged, settings_to_json
 from fsseg_sdk.segmenter import find_bundle
 from fsseg_sdk.task import Task
 from training.evaluation.provenance import trained
 from training.remembering import RememberingGraph
-from training.tables import with_changes
 
 LARGE = 1 << 20
 """Bytes of a state's array from which on it is held in float16."""
@@ -103,22 +102,32 @@ class SdkPredictor:
         return perf_counter() - begin - (self.graph.seconds - before)
 
 
-def of_bundle(
-    path: str,
-    threads: int | None = None,
-    most_bytes: int = 0,
-    method: str | None = None,
-    changes: Sequence[str] = (),
-) -> SdkPredictor:
-    """A bundle; ``most_bytes`` of features are kept, in float16. method, changes: see
-    `method_of`."""
+@dataclass(frozen=True)
+class How:
+    """How a model is run.
+
+    bfloat16: torch's encoders under autocast; a bundle has a precision of its own. most_bytes: of
+    features that are kept, in float16. threads: all cores if None. method: another than the
+    model's own. changes: settings of the method that differ, as nested tables.
+    """
+
+    bfloat16: bool = False
+    most_bytes: int = 0
+    threads: int | None = None
+    method: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_bundle(path: str, how: How | None = None) -> SdkPredictor:
+    """A bundle, by path or shipped name."""
+    how = how or How()
     kept: list[RememberingGraph] = []
 
     def remembering(graph: Graph) -> Graph:
-        kept.append(RememberingGraph(graph, most_bytes, half=most_bytes > 0))
+        kept.append(RememberingGraph(graph, how.most_bytes, half=how.most_bytes > 0))
         return kept[0]
 
-    segmenter = open_bundle(path, threads, remembering, method, changes)
+    segmenter = open_bundle(path, how.threads, remembering, how.method, how.changes)
     manifest = Bundle.open(find_bundle(path)).manifest
     height, width = segmenter.input_size
     facts = {
@@ -134,19 +143,14 @@ def of_bundle(
 
 
 def method_of(
-    stored: Mapping[str, Any], name: str | None = None, changes: Sequence[str] = ()
+    stored: Mapping[str, Any], name: str | None, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A manifest's ``method`` entry with other settings.
-
-    Args:
-        name: another method, which starts from what carries over.
-        changes: ``"iterations=30"``, ``"panet.scale=10"``; values are TOML.
-    """
+    """A manifest's ``method`` entry with another method, which starts from what carries over, or
+    with other settings."""
     settings = stored["settings"]
     if name is not None and name != stored["name"]:
         settings = get_method(name).settings_from(stored["name"], settings)
-    changed = with_changes({"method": thaw(settings)}, [f"method.{change}" for change in changes])
-    return {"name": name or stored["name"], "settings": changed["method"]}
+    return {"name": name or stored["name"], "settings": merged(settings, changes, "settings")}
 
 
 def settings_in_full(segmenter: Segmenter) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def open_bundle(
     threads: int | None,
     wrap: Callable[[Graph], Graph] | None = None,
     method: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> Segmenter:
     """A bundle whose encoder may be wrapped, in a `RememberingGraph` for example. method, changes:
     see `method_of`."""
@@ -218,7 +222,7 @@ def open_bundle(
         "std": list(manifest.input.std),
     }
     own = {"name": manifest.method.name, "settings": manifest.method.settings}
-    chosen = method_of(own, method, changes)
+    chosen = method_of(own, method, changes or {})
     return segmenter_on(graphs, manifest.name, chosen, entry, threads)
 
 

@@ -17,7 +17,7 @@ from training.evaluation.lists import FewShot, file_name, folder_of, load
 from training.evaluation.metrics import confusion, intersections_and_unions
 from training.evaluation.pictures import mark, way_labels
 from training.evaluation.pool import Pool
-from training.evaluation.predictor import Predictor, digest_of, of_bundle
+from training.evaluation.predictor import How, Predictor, digest_of, of_bundle
 from training.evaluation.protocols import Protocol, protocol_of
 from training.reporting.chosen import RANKS, chosen
 from training.reporting.measured import Method, Row, Section, Setting
@@ -108,21 +108,25 @@ def _episodes(row: Row, pool: Pool, lists: Path | None) -> list[FewShot]:
 def _predictor(row: Row, protocol: Protocol, model: str) -> Predictor:
     """The model of a row, opened as it was for the evaluation."""
     kind, known = row.model.get("kind"), row.model.get("digest")
+    how = How(
+        bfloat16=row.model.get("precision") == "bf16",
+        most_bytes=KEPT,
+        method=row.model.get("method"),
+        changes=row.model.get("settings") or {},
+    )
     predictor: Predictor
     if kind == "bundle":
-        predictor = of_bundle(model, most_bytes=KEPT)
+        predictor = of_bundle(model, how)
         digest = predictor.facts["digest"]
     elif not Path(model).is_file():
         raise FileNotFoundError(f"{model}: expected the model of {row.file}, fold {row.fold}")
     elif (digest := digest_of(Path(model))) == known:
         from training.evaluation.models import of_checkpoint, of_weights
 
-        half = row.model.get("precision") == "bf16"
         if kind == "raw":
-            name = row.model["encoder"]
-            predictor = of_weights(name, model, protocol, bfloat16=half, most_bytes=KEPT)
+            predictor = of_weights(row.model["encoder"], model, protocol, how)
         else:
-            predictor = of_checkpoint(model, protocol, bfloat16=half, most_bytes=KEPT)
+            predictor = of_checkpoint(model, protocol, how)
     if digest != known:
         raise ValueError(
             f"{model}: expected the model that {row.file} was measured with in fold {row.fold} "

@@ -101,7 +101,6 @@ class Spfl(Panet):
         return loss
 
     def runtime(self) -> dict[str, Any]:
-        """SROFB as the paper has it; on the pictures that it was trained for, the network alone is
-        better than with a share of the match (docs/results.md)."""
+        """SROFB as the paper has it: the network alone, at MLC's temperature."""
         own = {"panet": super().runtime()["settings"], "temperature": 10.0, "match_share": 0.0}
         return {"name": "srofb", "settings": own}
