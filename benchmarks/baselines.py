@@ -62,6 +62,31 @@ def statistics(features: Tensor, prototypes: Tensor) -> Any:
     return torch.stack(rows).numpy()
 
 
+def soft_pooling(features: Tensor, rows: Tensor) -> Any:
+    """PAIA eq. 2: probabilities and pseudo mask of the map, then a weighted mean."""
+    return _weighted_mean(features, rows, None).numpy()
+
+
+def fusion_loop(features: Tensor, rows: Tensor, steps: int) -> Any:
+    """PAIA eq. 5, one support picture, radius: the mean distance."""
+    support, prototypes = rows[1:], rows
+    for _ in range(steps):
+        distances = 1 - tf.cosine_similarity(features, prototypes[1, None, :, None, None], dim=1)
+        mean = _weighted_mean(features, prototypes, distances < distances.mean())[0]
+        prototypes = torch.cat([rows[:1], (support + mean) / 2])
+    return prototypes.numpy()
+
+
+def _weighted_mean(features: Tensor, rows: Tensor, near: Tensor | None) -> Tensor:
+    maps = [tf.cosine_similarity(features, p[None, :, None, None], dim=1) for p in rows]
+    scores = torch.stack(maps, dim=1) * 20.0
+    weights = scores.softmax(dim=1)[:, 1] * (scores.argmax(dim=1) == 1)
+    if near is not None:
+        weights = weights * near
+    total = (features * weights[:, None]).sum(dim=(2, 3))
+    return (total / weights.sum(dim=(1, 2))[:, None])[:, None]
+
+
 def interpolate_argmax(logits: Tensor, size: tuple[int, int]) -> Any:
     """Logits to the picture's size, then argmax over the classes."""
     large = tf.interpolate(logits, size=size, mode="bilinear", align_corners=False)

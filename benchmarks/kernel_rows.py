@@ -31,6 +31,8 @@ class Row:
     targets: dict[str, float] = field(default_factory=dict)  # baseline -> ratio to be reached
     tolerance: float = 1e-5
     streams: Callable[[Any], Any] | None = None  # the op on other features, for bandwidth
+    target: float | None = None  # share of the bandwidth of reading from memory to be reached
+    features: Any = None  # whose speed depends on what they show: instead of those of Inputs
 
 
 class Inputs:
@@ -119,11 +121,59 @@ def distances(given: Inputs) -> Row:
     published = partial(baselines.statistics, given.t, torch.from_numpy(p))
     return Row(
         "distance_stats 2 prototypes",
-        partial(ops.distance_stats, given.features, p, threads=1),
-        partial(reference.distance_stats, given.features, p),
+        lambda: ops.distance_stats(given.features, p, threads=1)[:, :5],
+        lambda: reference.distance_stats(given.features, p)[:, :5],
         {"torch cosine_similarity, moments": published},
         tolerance=1e-4,
         streams=lambda f: ops.distance_stats(f, p, threads=1),
+    )
+
+
+def fusion_inputs() -> tuple[Any, Any, Any]:
+    """Features that show an object on a fifth of the map, prototypes of background and object.
+
+    What does not count is not read again: speed depends on how much of a map is of the class.
+    """
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[: GRID[0], : GRID[1]]
+    inside = ((y - 26) / 13) ** 2 + ((x - 33) / 16) ** 2 < 1
+    rows = rng.standard_normal((2, CHANNELS), dtype=np.float32)
+    noise = rng.standard_normal((1, CHANNELS, *GRID), dtype=np.float32)
+    shown = np.where(inside, rows[1][:, None, None], rows[0][:, None, None])
+    return aligned(noise + shown), rows, np.zeros(1, np.int64)
+
+
+def soft_pooling(given: Inputs, everywhere: bool) -> Row:
+    """everywhere: on noise, where nearly every line of memory holds a cell that counts."""
+    features, p, ways = fusion_inputs()
+    features = given.features if everywhere else features
+    published = partial(baselines.soft_pooling, torch.from_numpy(features), torch.from_numpy(p))
+    return Row(
+        f"soft_pool of {'noise' if everywhere else 'an object'}",
+        lambda: ops.soft_pool(features, p, ways, threads=1).vectors,
+        lambda: reference.soft_pool(features, p, ways)[0],
+        {"torch cosine_similarity, softmax, multiply, sum": published},
+        tolerance=1e-4,
+        streams=lambda f: ops.soft_pool(f, p, ways, threads=1),
+        target=0.7,
+        features=features,
+    )
+
+
+def fusing(steps: int) -> Row:
+    features, p, ways = fusion_inputs()
+    counts = np.ones(1, np.float32)
+    arguments = (features, ways, p[:1], p[1:], counts)
+    published = partial(
+        baselines.fusion_loop, torch.from_numpy(features), torch.from_numpy(p), steps
+    )
+    return Row(
+        f"prototype_fusion {steps} steps",
+        lambda: ops.prototype_fusion(*arguments, steps=steps, threads=1).prototypes,
+        lambda: reference.prototype_fusion(*arguments, steps=steps)[0],
+        {"torch, step by step": published},
+        tolerance=1e-3,
+        features=features,
     )
 
 
@@ -184,6 +234,9 @@ def all_rows(given: Inputs) -> Iterator[Row]:
         yield cosine(given, count)
         yield linear(given, count)
     yield distances(given)
+    for everywhere in (False, True):
+        yield soft_pooling(given, everywhere)
+    yield fusing(3)
     for precision in ("fp32", "bf16"):
         yield scores(given, precision)
     for count in (2, 6):

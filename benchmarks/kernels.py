@@ -88,6 +88,7 @@ def measure(row: Row, features: Any, seconds: float) -> dict[str, Any]:
         "seconds": times,
         "ratios": ratios,
         "targets": row.targets,
+        "bandwidth_target": row.target,
         "bandwidth": bandwidth(row, features, seconds),
     }
 
@@ -117,6 +118,10 @@ def show(result: dict[str, Any]) -> None:
             f"    {100 * b[f'of_{where}']:6.0f} % of reading from {where}: "
             f"{b[f'op_{where}_gb_s']:.1f} of {b[f'read_{where}_gb_s']:.1f} GB/s"
         )
+    if b and result["bandwidth_target"] is not None:
+        target = result["bandwidth_target"]
+        verdict = "yes" if b["of_memory"] >= target else "NO"
+        print(f"           (target {100 * target:.0f} % of reading from memory: {verdict})")
     if b:
         print(f"           arithmetic alone would allow {b['arithmetic_gb_s']:.1f} GB/s")
 
@@ -160,7 +165,8 @@ def main(arguments: Sequence[str]) -> int:
     results = []
     for row in all_rows(given):
         if options.only in row.name:
-            results.append(measure(row, given.features, options.seconds))
+            features = given.features if row.features is None else row.features
+            results.append(measure(row, features, options.seconds))
             show(results[-1])
     write_json(options.json, {"machine": where, "overhead_s": call, "rows": results})
     if options.plot:

@@ -11,12 +11,16 @@
 #include "linear_match/linear_match.h"
 #include "online_mlp/online_mlp.h"
 #include "preprocess/preprocess.h"
+#include "prototype_fusion/prototype_fusion.h"
+#include "soft_pool/soft_pool.h"
 #include "upsample_argmax/upsample_argmax.h"
 #include "weighted_pool/weighted_pool.h"
 
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -72,17 +76,130 @@ bool linear_match_op(const py::array &features, const py::array &weights, const 
     return finished(run_linear_match(Device::cpu, args));
 }
 
-bool distance_stats_op(const py::array &features, const py::array &prototypes, py::array out,
-                       int threads) {
+// [B, h, w] for the cells of features as [B, 1, h, w]; no data where there are none.
+PlaneView cell_view(const std::optional<py::array> &weights, const PlaneView &f) {
+    PlaneView view{nullptr, f.batch, 1, f.height, f.width, 0, 0};
+    if (!weights) { return view; }
+    require_type<float>(*weights, "weights", 3);
+    if (weights->shape(0) != f.batch || weights->shape(1) != f.height ||
+        weights->shape(2) != f.width) {
+        refuse("weights", "the batch, height and width of features");
+    }
+    if (weights->size() > 0 && ((f.width > 1 && stride_of(*weights, "weights", 2) != 1) ||
+                                (f.height > 1 && stride_of(*weights, "weights", 1) != f.width))) {
+        refuse("weights", "contiguous planes");
+    }
+    view.data = static_cast<const float *>(weights->data());
+    view.batch_stride = stride_of(*weights, "weights", 0);
+    return view;
+}
+
+const int64_t *checked_ways(const py::array &ways, int64_t batch, int64_t classes) {
+    require_type<int64_t>(ways, "ways", 1);
+    if (ways.shape(0) != batch || (batch > 1 && stride_of(ways, "ways", 0) != 1)) {
+        refuse("ways", "one contiguous number for each picture");
+    }
+    const int64_t *data = static_cast<const int64_t *>(ways.data());
+    for (int64_t b = 0; b < batch; ++b) {
+        if (data[b] < -1 || data[b] >= classes) { refuse("ways", "-1 or a class"); }
+    }
+    return data;
+}
+
+const float *contiguous_floats(const py::array &array, const char *name, int64_t n) {
+    if (!py::dtype::of<float>().equal(array.dtype()) || (array.flags() & py::array::c_style) == 0 ||
+        array.size() != n) {
+        refuse(name, "contiguous float32 of another size");
+    }
+    return static_cast<const float *>(array.data());
+}
+
+bool distance_stats_op(const py::array &features, const py::array &prototypes,
+                       const std::optional<py::array> &weights, py::array out, int threads) {
     const PlaneView f = plane_view(features, "features");
     const RowsView p = rows_view(prototypes, "prototypes");
     if (p.columns != f.channels || p.batch != 1) {
         refuse("prototypes", "the channels of features");
     }
-    const DistanceStatsArgs args{f, p, output<float>(out, "out", {p.rows, 5}),
-                                 checked_threads(threads)};
+    const DistanceStatsArgs args{f, p, cell_view(weights, f),
+                                 output<float>(out, "out", {p.rows, 6}), checked_threads(threads)};
     py::gil_scoped_release release;
     return finished(run_distance_stats(Device::cpu, args));
+}
+
+bool soft_pool_op(const py::array &features, const py::array &prototypes, const py::array &ways,
+                  int64_t parts, double scale, const std::optional<py::array> &radius,
+                  const std::optional<py::array> &weights, py::array vectors, py::array mass,
+                  int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView p = rows_view(prototypes, "prototypes");
+    if (p.columns != f.channels || p.batch != 1) {
+        refuse("prototypes", "the channels of features");
+    }
+    const int64_t classes = p.rows - parts;
+    if (parts < 1 || classes < 1) { refuse("parts", "1 to fewer than the prototypes"); }
+    const SoftPoolArgs args{f,
+                            p,
+                            checked_ways(ways, f.batch, classes),
+                            parts,
+                            scale,
+                            radius ? contiguous_floats(*radius, "radius", classes) : nullptr,
+                            cell_view(weights, f),
+                            output<float>(vectors, "vectors", {f.batch, classes, f.channels}),
+                            output<float>(mass, "mass", {f.batch, classes}),
+                            checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_soft_pool(Device::cpu, args));
+}
+
+using ThresholdArrays = std::tuple<py::array, py::array, py::array, double>;
+
+bool prototype_fusion_op(const py::array &features, const py::array &ways,
+                         const py::array &background, const py::array &sums,
+                         const py::array &counts, double scale, bool distilled,
+                         const std::optional<ThresholdArrays> &threshold, double radius,
+                         const std::optional<py::array> &weights, std::array<py::array, 5> out,
+                         int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView back = rows_view(background, "background");
+    if (back.columns != f.channels || back.batch != 1 || back.rows < 1) {
+        refuse("background", "the channels of features");
+    }
+    if (sums.ndim() != 2 || out[3].ndim() != 3) { refuse("sums", "rank 2"); }
+    const int64_t classes = sums.shape(0), steps = out[3].shape(0);
+    if (classes < 1 || f.height * f.width < 1) { refuse("features", "cells, and classes"); }
+    ThresholdWeights net{nullptr, nullptr, nullptr, 0.0, 0};
+    if (threshold) {
+        const auto &[hidden_weight, hidden_bias, output_weight, output_bias] = *threshold;
+        net.hidden = hidden_bias.size();
+        net.hidden_weight = contiguous_floats(hidden_weight, "hidden_weight", net.hidden * 5);
+        net.hidden_bias = contiguous_floats(hidden_bias, "hidden_bias", net.hidden);
+        net.output_weight = contiguous_floats(output_weight, "output_weight", net.hidden);
+        net.output_bias = output_bias;
+    }
+    const FusionOut result{
+        output<float>(out[0], "prototypes", {back.rows + classes, f.channels}),
+        output<float>(out[1], "sums", {classes, f.channels}),
+        output<float>(out[2], "counts", {classes}),
+        output<float>(out[3], "mass", {steps, f.batch, classes}),
+        output<float>(out[4], "thresholds", {steps, classes}),
+    };
+    const PrototypeFusionArgs args{f,
+                                   checked_ways(ways, f.batch, classes),
+                                   back,
+                                   contiguous_floats(sums, "sums", classes * f.channels),
+                                   contiguous_floats(counts, "counts", classes),
+                                   classes,
+                                   steps,
+                                   scale,
+                                   distilled,
+                                   net,
+                                   radius,
+                                   cell_view(weights, f),
+                                   result,
+                                   checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_prototype_fusion(Device::cpu, args));
 }
 
 float read_probe_op(const py::array &array, int streams) {
@@ -302,6 +419,8 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("cosine_match", &cosine_match_op);
     m.def("linear_match", &linear_match_op);
     m.def("distance_stats", &distance_stats_op);
+    m.def("soft_pool", &soft_pool_op);
+    m.def("prototype_fusion", &prototype_fusion_op);
     m.def("online_mlp_fit", &online_mlp_fit_op);
     m.def("online_mlp_scores", &online_mlp_scores_op);
 

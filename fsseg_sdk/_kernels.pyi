@@ -26,7 +26,35 @@ def cosine_match(
 def linear_match(
     features: _Array, weights: _Array, bias: _Array, out: _Array, threads: int
 ) -> bool: ...
-def distance_stats(features: _Array, prototypes: _Array, out: _Array, threads: int) -> bool: ...
+def distance_stats(
+    features: _Array, prototypes: _Array, weights: _Array | None, out: _Array, threads: int
+) -> bool: ...
+def soft_pool(
+    features: _Array,
+    prototypes: _Array,
+    ways: _Array,
+    parts: int,
+    scale: float,
+    radius: _Array | None,
+    weights: _Array | None,
+    vectors: _Array,
+    mass: _Array,
+    threads: int,
+) -> bool: ...
+def prototype_fusion(
+    features: _Array,
+    ways: _Array,
+    background: _Array,
+    sums: _Array,
+    counts: _Array,
+    scale: float,
+    distilled: bool,
+    threshold: tuple[_Array, _Array, _Array, float] | None,
+    radius: float,
+    weights: _Array | None,
+    out: Sequence[_Array],
+    threads: int,
+) -> bool: ...
 def online_mlp_fit(
     samples: Sequence[tuple[_Array, _Array]],
     mlp: Sequence[_Array],

@@ -37,12 +37,13 @@ inline int64_t stride_of(const py::array &array, const char *name, int axis) {
     return bytes / item;
 }
 
-// [B, C, h, w] float32 with contiguous planes. An axis of size 1 may have any stride.
+// [B, C, h, w] float32 with contiguous planes. An axis of size 1 may have any stride, and so may all axes
+// of an array that holds nothing.
 inline PlaneView plane_view(const py::array &array, const char *name) {
     require_type<float>(array, name, 4);
     const int64_t height = array.shape(2), width = array.shape(3);
-    if ((width > 1 && stride_of(array, name, 3) != 1) ||
-        (height > 1 && stride_of(array, name, 2) != width)) {
+    if (array.size() > 0 && ((width > 1 && stride_of(array, name, 3) != 1) ||
+                             (height > 1 && stride_of(array, name, 2) != width))) {
         refuse(name, "contiguous planes");
     }
     return {static_cast<const float *>(array.data()),

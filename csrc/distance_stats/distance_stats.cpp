@@ -1,70 +1,10 @@
 #include "distance_stats/distance_stats.h"
 
 #include "core/cosine_tile.h"
+#include "distance_stats/moments.h"
 
 namespace fsseg {
 namespace FSSEG_NS {
-
-namespace {
-
-constexpr double constant_deviation = 1e-6;
-
-struct Moments {
-    double count, mean, m2, m3, m4; // m2..m4: sums of powers of d - mean, not divided by count
-    float low, high;
-};
-
-Moments moments_of(const float *cosines, int64_t n) {
-    double total = 0.0;
-    for (int64_t x = 0; x < n; ++x) { total += 1.0 - static_cast<double>(cosines[x]); }
-    Moments m{static_cast<double>(n), total / static_cast<double>(n), 0.0, 0.0, 0.0, 0.0f, 0.0f};
-    float low = cosines[0], high = cosines[0];
-    for (int64_t x = 0; x < n; ++x) {
-        const double centred = 1.0 - static_cast<double>(cosines[x]) - m.mean;
-        const double square = centred * centred;
-        m.m2 += square;
-        m.m3 += square * centred;
-        m.m4 += square * square;
-        low = cosines[x] < low ? cosines[x] : low;
-        high = cosines[x] > high ? cosines[x] : high;
-    }
-    m.low = static_cast<float>(1.0 - static_cast<double>(high));
-    m.high = static_cast<float>(1.0 - static_cast<double>(low));
-    return m;
-}
-
-void merge(Moments &a, const Moments &b) {
-    const double n = a.count + b.count, delta = b.mean - a.mean, step = delta / n;
-    const double product = a.count * b.count;
-    const double m4 =
-        a.m4 + b.m4 +
-        delta * step * step * step * product * (a.count * a.count - product + b.count * b.count) +
-        6.0 * step * step * (a.count * a.count * b.m2 + b.count * b.count * a.m2) +
-        4.0 * step * (a.count * b.m3 - b.count * a.m3);
-    const double m3 = a.m3 + b.m3 + delta * step * step * product * (a.count - b.count) +
-                      3.0 * step * (a.count * b.m2 - b.count * a.m2);
-    a.m2 += b.m2 + delta * step * product;
-    a.m3 = m3;
-    a.m4 = m4;
-    a.mean += step * b.count;
-    a.count = n;
-    a.low = b.low < a.low ? b.low : a.low;
-    a.high = b.high > a.high ? b.high : a.high;
-}
-
-void write(const Moments &m, float *out) {
-    const double variance = m.m2 / m.count;
-    out[0] = m.low;
-    out[1] = m.high;
-    out[2] = out[3] = out[4] = 0.0f;
-    if (variance >= constant_deviation * constant_deviation) {
-        out[2] = static_cast<float>(variance);
-        out[3] = static_cast<float>(m.m3 / m.count / (variance * ::sqrt(variance)));
-        out[4] = static_cast<float>(m.m4 / m.count / (variance * variance));
-    }
-}
-
-} // namespace
 
 Status distance_stats(const DistanceStatsArgs &args) {
     const PlaneView &f = args.features;
@@ -97,20 +37,25 @@ Status distance_stats(const DistanceStatsArgs &args) {
         const int64_t b = task / tiling.count, start = task % tiling.count * tiling.tile;
         const int64_t n = smaller(tiling.tile, tiling.pixels - start);
         float *dots = tiles + worker * per_worker, *norms = dots + vectors * tiling.tile;
-        if (!cosine_tile(f.data + b * f.batch_stride + start, f.channel_stride, channels, n, packed,
+        const PlaneView &w = args.weights;
+        const float *weights = w.data == nullptr ? nullptr : w.data + b * w.batch_stride + start;
+        if ((weights != nullptr && !weights_allowed(weights, n)) ||
+            !cosine_tile(f.data + b * f.batch_stride + start, f.channel_stride, channels, n, packed,
                          vectors, 1.0f, dots, tiling.tile, norms)) {
             __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
             return;
         }
         for (int64_t p = 0; p < vectors; ++p) {
-            moments[task * vectors + p] = moments_of(dots + p * tiling.tile, n);
+            moments[task * vectors + p] = moments_of(dots + p * tiling.tile, weights, n);
         }
     });
     if (bad != 0) { return Status::not_finite; }
     for (int64_t p = 0; p < vectors; ++p) {
         Moments total = moments[p];
         for (int64_t task = 1; task < tasks; ++task) { merge(total, moments[task * vectors + p]); }
-        write(total, args.out + p * 5);
+        const Shape s = shape_of(total);
+        const double columns[6] = {s.low, s.high, s.variance, s.skewness, s.kurtosis, s.mean};
+        for (int i = 0; i < 6; ++i) { args.out[p * 6 + i] = static_cast<float>(columns[i]); }
     }
     return Status::ok;
 }

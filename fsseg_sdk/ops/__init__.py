@@ -6,6 +6,7 @@ out. ``reference.py`` has the same functions in double precision.
 
 from __future__ import annotations
 
+from .fusion import Fusion, SoftPool, ThresholdMlp, prototype_fusion, soft_pool
 from .imaging import preprocess, upsample_argmax
 from .learning import Mlp, MlpFit, online_mlp_fit, online_mlp_scores, online_mlp_start
 from .matching import cosine_match, distance_stats, linear_match
@@ -13,8 +14,11 @@ from .pooling import grid_weights, weighted_pool
 from .runtime import build_info, simd_level, simd_levels
 
 __all__ = [
+    "Fusion",
     "Mlp",
     "MlpFit",
+    "SoftPool",
+    "ThresholdMlp",
     "build_info",
     "cosine_match",
     "distance_stats",
@@ -24,8 +28,10 @@ __all__ = [
     "online_mlp_scores",
     "online_mlp_start",
     "preprocess",
+    "prototype_fusion",
     "simd_level",
     "simd_levels",
+    "soft_pool",
     "upsample_argmax",
     "weighted_pool",
 ]

@@ -15,6 +15,7 @@ FloatArray = NDArray[np.float32]
 
 FLOAT32 = np.dtype(np.float32)
 UINT8 = np.dtype(np.uint8)
+INT64 = np.dtype(np.int64)
 _CPU = 1  # kDLCPU
 
 
@@ -24,13 +25,13 @@ def as_array(value: object, argument: str) -> NDArray[Any]:
         return value
     exchange = getattr(value, "__dlpack_device__", None)
     if exchange is None or not hasattr(value, "__dlpack__"):
-        _refuse(argument, "a numpy array or a DLPack object", type(value).__name__, "Pass one.")
+        refuse(argument, "a numpy array or a DLPack object", type(value).__name__, "Pass one.")
     if int(exchange()[0]) != _CPU:
-        _refuse(argument, "memory of the CPU", f"DLPack device {exchange()}", "Move it to the CPU.")
+        refuse(argument, "memory of the CPU", f"DLPack device {exchange()}", "Move it to the CPU.")
     try:
         return np.from_dlpack(value)  # type: ignore[arg-type]
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        _refuse(
+        refuse(
             argument,
             "a DLPack object that numpy can view",
             f"{type(error).__name__}: {error}",
@@ -38,14 +39,22 @@ def as_array(value: object, argument: str) -> NDArray[Any]:
         )
 
 
-def planes(value: object, argument: str, axes: str = "[B, C, h, w]") -> FloatArray:
-    """float32 ``[B, C, h, w]`` with contiguous planes; any strides of the first two axes."""
+def planes(
+    value: object, argument: str, axes: str = "[B, C, h, w]", *, empty: bool = False
+) -> FloatArray:
+    """float32 ``[B, C, h, w]`` with contiguous planes; any strides of the first two axes.
+
+    empty: B may be 0.
+    """
     array = as_array(value, argument)
-    _require(array, argument, FLOAT32, 4, axes)
-    shape, strides = array.shape, array.strides
-    contiguous = (strides[3] == 4 or shape[3] == 1) and (
-        strides[2] == 4 * shape[3] or shape[2] == 1
-    )
+    _require(array, argument, FLOAT32, 4, axes, empty=empty)
+    return _with_planes(array)
+
+
+def _with_planes(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy where a plane, the last two axes, is not contiguous."""
+    (height, width), (down, right) = array.shape[-2:], array.strides[-2:]
+    contiguous = (right == 4 or width == 1) and (down == 4 * width or height == 1)
     if contiguous and array.flags.aligned:
         return array
     return array.copy(order="C")  # not ascontiguousarray, which leaves a misaligned array as it is
@@ -77,14 +86,14 @@ def rgb(value: object, argument: str) -> NDArray[np.uint8]:
     array = as_array(value, argument)
     _require(array, argument, UINT8, 3, "[H, W, 3]")
     if array.shape[2] != 3:
-        _refuse(argument, "[H, W, 3]", f"shape {array.shape}", "Pass RGB with channels last.")
+        refuse(argument, "[H, W, 3]", f"shape {array.shape}", "Pass RGB with channels last.")
     return array if array.strides[2] == 1 else array.copy(order="C")
 
 
 def agree(got: tuple[int, ...], wanted: tuple[int, ...], argument: str, what: str) -> None:
     """Two shapes, or parts of them, must be the same."""
     if got != wanted:
-        _refuse(argument, f"{what} {wanted}", f"{got}", "Take both from the same features.")
+        refuse(argument, f"{what} {wanted}", f"{got}", "Take both from the same features.")
 
 
 def size_pair(value: object, argument: str) -> tuple[int, int]:
@@ -94,7 +103,7 @@ def size_pair(value: object, argument: str) -> tuple[int, int]:
         whole = isinstance(height, (int, np.integer)) and isinstance(width, (int, np.integer))
         if whole and height >= 1 and width >= 1:
             return int(height), int(width)
-    _refuse(argument, "two positive ints (height, width)", repr(value), "Pass a tuple of ints.")
+    refuse(argument, "two positive ints (height, width)", repr(value), "Pass a tuple of ints.")
 
 
 def extent_pair(
@@ -105,7 +114,7 @@ def extent_pair(
         return float(grid[0]), float(grid[1])
     height, width = number(value[0], argument), number(value[1], argument)
     if not (0.0 < height <= grid[0] and 0.0 < width <= grid[1]):
-        _refuse(argument, f"0 < extent <= {grid}", repr(value), "Take it from Geometry.extent.")
+        refuse(argument, f"0 < extent <= {grid}", repr(value), "Take it from Geometry.extent.")
     return height, width
 
 
@@ -113,7 +122,7 @@ def number(value: object, argument: str) -> float:
     """A finite float."""
     if isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value):
         return float(value)
-    _refuse(argument, "a finite number", repr(value), "Pass a float.")
+    refuse(argument, "a finite number", repr(value), "Pass a float.")
 
 
 def whole(value: object, argument: str, least: int, most: int | None = None) -> int:
@@ -123,7 +132,7 @@ def whole(value: object, argument: str, least: int, most: int | None = None) -> 
         if number >= least and (most is None or number <= most):
             return number
     upper = "" if most is None else f" and at most {most}"
-    _refuse(argument, f"an int of at least {least}{upper}", repr(value), "Pass such an int.")
+    refuse(argument, f"an int of at least {least}{upper}", repr(value), "Pass such an int.")
 
 
 def within(
@@ -143,7 +152,7 @@ def within(
         return got
     lower = f"a number above {least:g}" if open_start else f"a number of at least {least:g}"
     upper = "" if most is None else f" and {'below' if open_end else 'at most'} {most:g}"
-    _refuse(argument, lower + upper, repr(value), "Pass one in this range.")
+    refuse(argument, lower + upper, repr(value), "Pass one in this range.")
 
 
 def matrix(value: object, argument: str, rank: int, axes: str) -> FloatArray:
@@ -162,7 +171,45 @@ def triple(value: object, argument: str, positive: bool = False) -> tuple[float,
         if not positive or min(one, two, three) > 0.0:
             return one, two, three
     wanted = "three positive numbers" if positive else "three numbers"
-    _refuse(argument, wanted, repr(value), "Pass one for each of R, G, B.")
+    refuse(argument, wanted, repr(value), "Pass one for each of R, G, B.")
+
+
+def cell_weights(value: object, argument: str, features: FloatArray) -> FloatArray | None:
+    """float32 ``[B, h, w]`` with contiguous planes, one for each cell of features; None stays."""
+    if value is None:
+        return None
+    array = as_array(value, argument)
+    _require(array, argument, FLOAT32, 3, "[B, h, w]", empty=len(features) == 0)
+    wanted = (features.shape[0], *features.shape[2:])
+    if array.shape != wanted:
+        agree(array.shape, wanted, argument, "batch, height and width of features:")
+    return _with_planes(array)
+
+
+def ways(value: object, argument: str, features: FloatArray, classes: int) -> NDArray[np.int64]:
+    """int64 ``[B]``, each a class or -1, contiguous."""
+    array = as_array(value, argument)
+    _require(array, argument, INT64, 1, "[B]", empty=len(features) == 0)
+    if array.shape != features.shape[:1]:
+        agree(array.shape, features.shape[:1], argument, "batch of features:")
+    wrong = array[(array < -1) | (array >= classes)]
+    if wrong.size:
+        wanted = f"-1 or a class below {classes}"
+        refuse(argument, wanted, str(int(wrong[0])), "Number the classes from 0.")
+    return array.copy(order="C")
+
+
+def no_negative(array: NDArray[Any] | None, argument: str) -> None:
+    """A kernel met something that may not be: is it a negative value here?"""
+    if array is not None and (array < 0).any():
+        where = tuple(int(i) for i in np.argwhere(array < 0)[0])
+        got = f"{array[where]} at index {where}"
+        refuse(argument, "values of 0 or more", got, "Clip them at 0.")
+
+
+def given(**arrays: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Those that are not None, by name: for ``blame``."""
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def blame(arrays: dict[str, NDArray[Any]], otherwise: str) -> NoReturn:
@@ -171,24 +218,34 @@ def blame(arrays: dict[str, NDArray[Any]], otherwise: str) -> NoReturn:
         bad = ~np.isfinite(array)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
-            _refuse(
+            refuse(
                 argument,
                 "finite values",
                 f"{array[where]} at index {where} ({int(bad.sum())} in all)",
                 "Look at what made it: an overflow in half precision, or a division by 0.",
             )
-    _refuse(next(iter(arrays)), "values whose result fits float32", "an overflow", otherwise)
+    refuse(next(iter(arrays)), "values whose result fits float32", "an overflow", otherwise)
 
 
 def _require(
-    array: NDArray[Any], argument: str, dtype: np.dtype[Any], rank: int, axes: str, names: str = ""
+    array: NDArray[Any],
+    argument: str,
+    dtype: np.dtype[Any],
+    rank: int,
+    axes: str,
+    names: str = "",
+    *,
+    empty: bool = False,
 ) -> None:
+    """empty: the first axis may be."""
     if array.dtype != dtype:
         expected = f"{names or dtype.name} {axes}"
-        _refuse(argument, expected, f"dtype {array.dtype.str}", "Convert it with .astype().")
-    if array.ndim != rank or array.size == 0:
-        _refuse(argument, f"non-empty {axes}", f"shape {array.shape}", "Give it that shape.")
+        refuse(argument, expected, f"dtype {array.dtype.str}", "Convert it with .astype().")
+    filled = array.shape[1:] if empty else array.shape
+    if array.ndim != rank or 0 in filled:
+        refuse(argument, f"non-empty {axes}", f"shape {array.shape}", "Give it that shape.")
 
 
-def _refuse(argument: str, expected: str, got: str, remedy: str) -> NoReturn:
+def refuse(argument: str, expected: str, got: str, remedy: str) -> NoReturn:
+    """Raises InputError."""
     raise InputError(argument, expected=expected, got=got, remedy=remedy)

@@ -58,20 +58,24 @@ def linear_match(
 
 
 def distance_stats(
-    features: object, prototypes: object, *, threads: int | None = None
+    features: object, prototypes: object, weights: object = None, *, threads: int | None = None
 ) -> FloatArray:
     """Shape of the distances ``d = 1 - cosine`` of all B*h*w pixels to each of N prototypes.
 
-    features: ``[B, C, h, w]`` float32; prototypes: ``[N, C]`` float32. Returns ``[N, 5]`` float32:
-    min, max, variance (of the population), skewness, kurtosis (3 for a normal distribution). Of
-    constant distances (standard deviation below 1e-6, the rounding of a cosine) the last three
-    are 0. Raises InputError.
+    features: ``[B, C, h, w]`` float32; prototypes: ``[N, C]`` float32; weights: ``[B, h, w]``
+    float32 of 0 or more, how much a pixel counts (min and max: all with a weight above 0), or None.
+    Returns ``[N, 6]`` float32: min, max, variance (of the population), skewness, kurtosis (3 for a
+    normal distribution), mean. Of constant distances (standard deviation below 1e-6, the rounding
+    of a cosine) variance, skewness and kurtosis are 0; where nothing has a weight, all six.
+    Raises InputError.
     """
     f = checks.planes(features, "features")
     p = checks.rows(prototypes, "prototypes", (2,), "[N, C]")
     if p.shape[1] != f.shape[1]:
         checks.agree(p.shape[1:], f.shape[1:2], "prototypes", "channels of features:")
-    out = np.empty((p.shape[0], 5), np.float32)
-    if not kernels.distance_stats(f, p, out, choose_threads(threads)):
-        checks.blame({"features": f, "prototypes": p}, "Scale the features down.")
+    w = checks.cell_weights(weights, "weights", f)
+    out = np.empty((p.shape[0], 6), np.float32)
+    if not kernels.distance_stats(f, p, w, out, choose_threads(threads)):
+        checks.no_negative(w, "weights")
+        checks.blame(checks.given(features=f, prototypes=p, weights=w), "Scale the features down.")
     return out

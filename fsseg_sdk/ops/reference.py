@@ -11,13 +11,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .fusion_reference import prototype_fusion as prototype_fusion
+from .fusion_reference import soft_pool as soft_pool
 from .learning_reference import online_mlp_fit as online_mlp_fit
 from .learning_reference import online_mlp_scores as online_mlp_scores
+from .statistics_reference import cosines as cosines
+from .statistics_reference import distance_stats as distance_stats
+from .statistics_reference import flat
 
 Array = NDArray[np.float64]
-
-# Distances with a smaller standard deviation count as constant: it is rounding, not shape.
-CONSTANT_DEVIATION = 1e-6
 
 
 def interpolation_matrix(size: int, grid: int, extent: float) -> Array:
@@ -48,15 +50,8 @@ def grid_weights(
 
 def weighted_pool(features: NDArray[np.float32], weights: NDArray[np.float32], eps: float) -> Array:
     """``[B, C, h, w], [B, M, h, w] -> [B, M, C]``: ``sum(F w) / (sum w + eps)``."""
-    f, w = _flat(features), _flat(weights)
+    f, w = flat(features), flat(weights)
     return np.asarray((w @ f.transpose(0, 2, 1)) / (w.sum(axis=2)[:, :, None] + eps))
-
-
-def cosines(features: NDArray[np.float32], prototypes: NDArray[np.float32]) -> Array:
-    """``[B, C, h, w], [P, C] or [B, P, C] -> [B, P, h*w]``; the cosine of anything with 0 is 0."""
-    f, p = _flat(features), np.asarray(prototypes, np.float64)
-    dots = np.broadcast_to(_unit(p, -1), (f.shape[0], *p.shape[-2:])) @ _unit(f, 1)
-    return np.asarray(dots)
 
 
 def cosine_match(
@@ -77,27 +72,8 @@ def linear_match(
     features: NDArray[np.float32], weights: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> Array:
     """``[B, C, h, w], [K, C], [K] -> [B, K, h, w]``: ``w . F + b`` at each pixel."""
-    scores = weights.astype(np.float64) @ _flat(features) + bias.astype(np.float64)[:, None]
+    scores = weights.astype(np.float64) @ flat(features) + bias.astype(np.float64)[:, None]
     return scores.reshape(features.shape[0], -1, *features.shape[2:])
-
-
-def distance_stats(features: NDArray[np.float32], prototypes: NDArray[np.float32]) -> Array:
-    """``[B, C, h, w], [N, C] -> [N, 5]``: min, max, variance, skewness, kurtosis of 1 - cosine.
-
-    Over all B*h*w pixels; variance of the population, kurtosis not in excess (3 for a normal
-    distribution). Variance, skewness and kurtosis of constant distances are 0.
-    """
-    distances = 1.0 - cosines(features, prototypes).transpose(1, 0, 2).reshape(len(prototypes), -1)
-    centred = distances - distances.mean(axis=1, keepdims=True)
-    variance = (centred**2).mean(axis=1)
-    constant = variance < CONSTANT_DEVIATION**2
-    safe = np.where(constant, 1.0, variance)
-    skewness = (centred**3).mean(axis=1) / safe**1.5
-    kurtosis = (centred**4).mean(axis=1) / safe**2
-    moments = np.stack([variance, skewness, kurtosis], axis=1)
-    moments[constant] = 0.0
-    ends = np.stack([distances.min(axis=1), distances.max(axis=1)], axis=1)
-    return np.concatenate([ends, moments], axis=1)
 
 
 def upsample(
@@ -145,13 +121,3 @@ def preprocess(
     result = np.zeros((1, 3, *input_size))
     result[0, :, : content[0], : content[1]] = normalised
     return result
-
-
-def _flat(planes: NDArray[np.float32]) -> Array:
-    return planes.reshape(*planes.shape[:2], -1).astype(np.float64)
-
-
-def _unit(vectors: Array, axis: int) -> Array:
-    """Length 1 along ``axis``; zero stays zero."""
-    norm = np.sqrt((vectors * vectors).sum(axis=axis, keepdims=True))
-    return np.asarray(vectors / np.where(norm > 0.0, norm, 1.0))

@@ -11,7 +11,7 @@
 #include <vector>
 
 struct Array {
-    std::string type; // f4, f8 or u1
+    std::string type; // f4, f8, i8 or u1
     std::vector<int64_t> shape, strides;
     std::vector<unsigned char> memory;
     int64_t offset = 0;

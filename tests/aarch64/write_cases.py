@@ -21,6 +21,7 @@ from fsseg_sdk.ops import reference
 from tests.ops.case import Case
 from tests.ops.cases import all_cases
 from tests.ops.compare import MAX_ERROR, NMSE, SMALLEST, label_limit, scale_of, stats_limits
+from tests.ops.fusion_cases import fusion_limits, pool_limits
 from tests.ops.mlp_cases import SCORES, fit_limits
 from tests.ops.raw import binding_arguments, expected_of, mapped
 
@@ -31,7 +32,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "weighted_pool": ("features", "weights", "eps"),
     "cosine_match": ("features", "prototypes", "scale", "softmax"),
     "linear_match": ("features", "weights", "bias"),
-    "distance_stats": ("features", "prototypes"),
+    "distance_stats": ("features", "prototypes", "weights"),
+    "soft_pool": ("features", "prototypes", "ways", "parts", "scale", "radius", "weights"),
+    "prototype_fusion": (
+        *("features", "ways", "background", "sums", "counts"),
+        *("scale", "distilled", "threshold", "radius", "weights"),
+    ),
     "online_mlp_fit": (
         *("samples", "mlp", "learning_rate", "momentum", "dropout", "length", "seed", "bf16"),
     ),
@@ -60,6 +66,11 @@ def tolerances(case: Case, arguments: dict[str, Any], expected: Any) -> dict[str
         return {"values": values, "margin": label_limit(arguments)}
     if case.op == "distance_stats":
         return {"expected": expected, "limits": stats_limits(expected)}
+    if case.op == "soft_pool":
+        return {"expected": expected, "limits": pool_limits(arguments)}
+    if case.op == "prototype_fusion":
+        limits = fusion_limits(arguments, expected)
+        return {"expected": expected, "limits": limits, "steps": arguments["steps"]}
     if case.op == "online_mlp_fit":
         numbers = {"sample_count": len(arguments["samples"]), "iterations": arguments["iterations"]}
         return {"expected": expected, "limits": fit_limits(arguments, expected), **numbers}
@@ -82,11 +93,11 @@ def single(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def write_case(file: BinaryIO, case: Case) -> bool:
-    """False: left out, too large."""
+    """False: left out, too large or empty."""
     arguments = case.arguments()
     sizes_of_arrays: list[int] = []
     mapped(arguments, lambda array: sizes_of_arrays.append(array.nbytes))
-    if max(sizes_of_arrays) > LARGEST:
+    if max(sizes_of_arrays) > LARGEST or 0 in sizes_of_arrays:
         return False
     expected = np.ascontiguousarray(expected_of(case.op, arguments))
     if case.op == "upsample_argmax" and expected.nbytes * arguments["logits"].shape[1] > LARGEST:
@@ -97,6 +108,8 @@ def write_case(file: BinaryIO, case: Case) -> bool:
     file.write(f"case {case.op} {case.name.replace(' ', '')}\n".encode())
     named = ((name, value) for item in fields.items() for name, value in single(*item))
     for name, value in {**dict(named), "sizes": sizes}.items():
+        if value is None:
+            continue
         if isinstance(value, np.ndarray):
             write_array(file, name, value)
         elif isinstance(value, tuple):
@@ -110,7 +123,7 @@ def write_case(file: BinaryIO, case: Case) -> bool:
 def main() -> None:
     with Path(sys.argv[1]).open("wb") as file:
         written = sum(write_case(file, case) for case in all_cases())
-    print(f"{written} cases of {len(all_cases())} written; the others are too large")
+    print(f"{written} cases of {len(all_cases())} written; the others are too large or empty")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The case table of every op: what the conformance suite, the replayer and the benchmarks run.
 
 Adding an op means adding its rows: here, or to feature_cases.py for an op that reads feature maps;
-those of online_mlp are in mlp_cases.py.
+those of online_mlp are in mlp_cases.py, those of soft_pool and prototype_fusion in fusion_cases.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops import feature_cases, mlp_cases
+from tests.ops import feature_cases, fusion_cases, mlp_cases
 from tests.ops.case import Arguments, Case
 from tests.ops.inputs import LAYOUTS, laid_out, mask_of, picture, values
 
@@ -22,6 +22,8 @@ OPS = (
     "cosine_match",
     "linear_match",
     "distance_stats",
+    "soft_pool",
+    "prototype_fusion",
     "online_mlp_fit",
     "online_mlp_scores",
     "upsample_argmax",
@@ -130,6 +132,8 @@ def all_cases() -> list[Case]:
         feature_cases.cosine_match,
         feature_cases.linear_match,
         feature_cases.distance_stats,
+        fusion_cases.soft_pool,
+        fusion_cases.prototype_fusion,
         mlp_cases.online_mlp_fit,
         mlp_cases.online_mlp_scores,
         _upsample_argmax,

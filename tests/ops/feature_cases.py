@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.case import Arguments, Case
-from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, values
+from tests.ops.inputs import KINDS, LAYOUTS, WEIGHTS, cell_weights, laid_out, mask_of, values
 
 # Most are no multiple of any vector: one pixel, one row, one column, odd, a tile and more.
 MAPS = [(1, 1), (1, 7), (5, 1), (3, 5), (7, 13), (16, 16), (28, 28), (33, 41), (60, 60)]
@@ -124,7 +124,13 @@ def linear_match() -> Iterator[Case]:
 
 
 def distance_stats() -> Iterator[Case]:
-    def case(f: Any, count: int, kind: str = "normal", layout: str = "contiguous") -> Case:
+    def case(
+        f: Any,
+        count: int,
+        kind: str = "normal",
+        layout: str = "contiguous",
+        weights: str | None = None,
+    ) -> Case:
         def make(rng: np.random.Generator) -> Arguments:
             if kind == "constant":
                 pixel = rng.standard_normal((1, f[1], 1, 1)) * np.ones(f)
@@ -132,9 +138,12 @@ def distance_stats() -> Iterator[Case]:
             else:
                 features = values(rng, f, kind)
             prototypes = _vectors(rng, (count, f[1]), "normal")
-            return {"features": laid_out(features, layout), "prototypes": prototypes}
+            covers = cell_weights(rng, f, weights)
+            features = laid_out(features, layout)
+            return {"features": features, "prototypes": prototypes, "weights": covers}
 
-        return Case("distance_stats", f"{'x'.join(map(str, f))}-N-{count}-{kind}-{layout}", make)
+        name = f"{'x'.join(map(str, f))}-N-{count}-{kind}-{layout}"
+        return Case("distance_stats", f"{name}-{weights}" if weights else name, make)
 
     for channels, size in itertools.product(CHANNELS, MAPS):
         yield case((2, channels, *size), 2)
@@ -142,6 +151,9 @@ def distance_stats() -> Iterator[Case]:
         yield case((2, 35, 9, 11), count)
     for kind in [*KINDS, "constant"]:
         yield case((2, 20, 9, 11), 3, kind)
+        yield case((2, 20, 9, 11), 3, kind, weights="few")
+    for weights, size in itertools.product(WEIGHTS, [(1, 1), (1, 7), (33, 41), (60, 60)]):
+        yield case((2, 17, *size), 2, weights=weights)
     for layout in LAYOUTS:
         yield case((3, 20, 9, 11), 3, layout=layout)
     yield case((1, 1024, 60, 60), 2, "relu")

@@ -62,6 +62,25 @@ LAYOUTS = [
 ]
 
 
+WEIGHTS = ["float", "few", "one", "empty", "tiny"]
+
+
+def cell_weights(rng: np.random.Generator, shape: tuple[int, ...], kind: str | None) -> Any:
+    """float32 ``[B, h, w]`` of 0 or more for features of this shape; None of kind None."""
+    if kind is None:
+        return None
+    weights = rng.random((shape[0], *shape[2:]), dtype=np.float32)
+    if kind == "few":
+        weights *= rng.random(weights.shape) < 0.3
+    if kind == "tiny":
+        weights *= np.float32(1e-30)
+    if kind == "one":
+        weights.reshape(-1)[:-1] = 0
+    if kind == "empty":
+        weights[...] = 0
+    return weights
+
+
 def mask_of(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
     """Masks ``[B, H, W]`` of a kind."""
     if kind == "empty":

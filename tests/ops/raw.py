@@ -8,6 +8,7 @@ import numpy as np
 
 from fsseg_sdk import _kernels, ops
 from fsseg_sdk.ops import checks, reference
+from tests.ops.fusion_cases import SEVERAL, in_one, sizes, split
 from tests.ops.mlp_cases import fit_reference, flat
 
 PAD = 131  # elements on each side; odd, so that the result is not aligned to vectors
@@ -16,14 +17,17 @@ PAD = 131  # elements on each side; odd, so that the result is not aligned to ve
 def call(op: str, arguments: dict[str, Any], **more: Any) -> Any:
     """The op's result as one array."""
     result = getattr(ops, op)(**arguments, **more)
-    return flat(result.mlp, result.losses) if op == "online_mlp_fit" else result
+    if op == "online_mlp_fit":
+        return flat(result.mlp, result.losses)
+    return in_one(result) if op in SEVERAL else result
 
 
 def expected_of(op: str, arguments: dict[str, Any]) -> Any:
     """The reference's result, likewise."""
     if op == "online_mlp_fit":
         return fit_reference(arguments)
-    return getattr(reference, op)(**arguments)
+    expected = getattr(reference, op)(**arguments)
+    return in_one(expected) if op in SEVERAL else expected
 
 
 def mapped(value: Any, change: Any) -> Any:
@@ -32,8 +36,8 @@ def mapped(value: Any, change: Any) -> Any:
         return change(value)
     if isinstance(value, dict):
         return {name: mapped(item, change) for name, item in value.items()}
-    if isinstance(value, ops.Mlp):
-        return ops.Mlp(*(mapped(item, change) for item in value))
+    if isinstance(value, (ops.Mlp, ops.ThresholdMlp)):
+        return type(value)(*(mapped(item, change) for item in value))
     if isinstance(value, (list, tuple)):
         return type(value)(mapped(item, change) for item in value)
     return value
@@ -53,7 +57,18 @@ def binding_arguments(op: str, a: dict[str, Any]) -> tuple[Any, ...]:
     if op == "linear_match":
         return checks.planes(a["features"], "features"), a["weights"], a["bias"]
     if op == "distance_stats":
-        return checks.planes(a["features"], "features"), a["prototypes"]
+        features = checks.planes(a["features"], "features")
+        return features, a["prototypes"], contiguous(a["weights"])
+    if op == "soft_pool":
+        features = checks.planes(a["features"], "features")
+        numbers = (a["parts"], a["scale"], a["radius"], contiguous(a["weights"]))
+        return features, a["prototypes"], a["ways"], *numbers
+    if op == "prototype_fusion":
+        features = checks.planes(a["features"], "features", empty=True)
+        arrays = (a["ways"], a["background"], a["sums"], a["counts"])
+        threshold = None if a["threshold"] is None else tuple(a["threshold"])
+        numbers = (a["scale"], a["distilled"], threshold, a["radius"], contiguous(a["weights"]))
+        return features, *arrays, *numbers
     if op == "upsample_argmax":
         logits = checks.planes(a["logits"], "logits")
         return (logits, *checks.extent_pair(a["extent"], logits.shape[2:]))
@@ -69,6 +84,11 @@ def binding_arguments(op: str, a: dict[str, Any]) -> tuple[Any, ...]:
     return checks.rgb(a["image"], "image"), *a["content"], a["mean"], a["std"]
 
 
+def contiguous(weights: Any) -> Any:
+    """Of cells, or None."""
+    return None if weights is None else np.ascontiguousarray(weights)
+
+
 def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill: int) -> Any:
     """The op's result, computed inside a buffer filled with the byte ``fill``.
 
@@ -82,6 +102,11 @@ def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill:
     if op == "online_mlp_fit":
         given = binding_arguments(op, arguments)
         assert kernel(*given, *parts_of(out, arguments), 3) == (True, False)
+    elif op == "soft_pool":
+        assert kernel(*binding_arguments(op, arguments), *split(out, sizes(op, arguments)), 3)
+    elif op == "prototype_fusion":
+        parts = tuple(split(out, sizes(op, arguments)))
+        assert kernel(*binding_arguments(op, arguments), parts, 3)
     else:
         assert kernel(*binding_arguments(op, arguments), out, 3)
     around = np.concatenate([buffer[:PAD], buffer[PAD + size :]]).view(np.uint8)

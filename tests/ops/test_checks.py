@@ -28,6 +28,12 @@ def good(op: str) -> dict[str, Any]:
         return {"features": planes, "weights": rows, "bias": np.ones(8, np.float32)}
     if op == "upsample_argmax":
         return {"logits": planes[:, :4].copy(), "size": (31, 47)}
+    if op == "soft_pool":
+        return {"features": planes, "prototypes": rows, "ways": np.array([-1, 3])}
+    if op == "prototype_fusion":
+        given = {"background": rows[:2].copy(), "sums": rows[2:].copy()}
+        given |= {"ways": np.array([-1, 3]), "counts": np.ones(6, np.float32)}
+        return {"features": planes, **given, "steps": 2}
     if op == "online_mlp_scores":
         return {"features": planes, "mlp": ops.online_mlp_start(20, 17, 3)}
     if op == "online_mlp_fit":
@@ -101,6 +107,21 @@ def test_wrong_arrays_are_refused_by_name(op: str, name: str, kind: str) -> None
     assert caught.value.expected and caught.value.got and caught.value.remedy
 
 
+def network(
+    columns: int = 5, units: int = 2, value: float = 1.0, bias: float = 1.0
+) -> ops.ThresholdMlp:
+    """A threshold network with one thing wrong."""
+    hidden_weight = np.full((2, columns), value, np.float32)
+    return ops.ThresholdMlp(hidden_weight, np.ones(2, np.float32), np.ones(units, np.float32), bias)
+
+
+def spoiled(value: float) -> Any:
+    """Weights of the cells of good(), one of them this."""
+    weights = np.ones((2, 9, 70), np.float32)
+    weights[1, 8, 69] = value
+    return weights
+
+
 OTHER: list[tuple[str, str, Any, str]] = [
     ("grid_weights", "grid", (0, 5), "grid"),
     ("grid_weights", "grid", (5,), "grid"),
@@ -119,6 +140,47 @@ OTHER: list[tuple[str, str, Any, str]] = [
     ("linear_match", "bias", np.ones(7, np.float32), "bias"),
     ("distance_stats", "prototypes", np.ones((3, 19), np.float32), "prototypes"),
     ("distance_stats", "prototypes", np.ones((2, 3, 20), np.float32), "prototypes"),
+    ("soft_pool", "prototypes", np.ones((3, 19), np.float32), "prototypes"),
+    ("soft_pool", "prototypes", np.ones((1, 20), np.float32), "parts"),
+    ("soft_pool", "parts", 0, "parts"),
+    ("soft_pool", "parts", 8, "parts"),
+    ("soft_pool", "radius", np.ones(8, np.float32), "radius"),
+    ("soft_pool", "radius", np.full(7, np.nan, np.float32), "radius"),
+    ("prototype_fusion", "background", np.ones((1, 19), np.float32), "background"),
+    ("prototype_fusion", "sums", np.ones((6, 21), np.float32), "sums"),
+    ("prototype_fusion", "counts", np.ones(5, np.float32), "counts"),
+    ("prototype_fusion", "counts", np.full(6, -1, np.float32), "counts"),
+    ("prototype_fusion", "steps", -1, "steps"),
+    ("prototype_fusion", "steps", 1.0, "steps"),
+    ("prototype_fusion", "radius", float("nan"), "radius"),
+    ("prototype_fusion", "threshold", (1, 2), "threshold"),
+    ("prototype_fusion", "threshold", network(columns=4), "threshold.hidden_weight"),
+    ("prototype_fusion", "threshold", network(units=3), "threshold.output_weight"),
+    ("prototype_fusion", "threshold", network(value=np.nan), "threshold.hidden_weight"),
+    ("prototype_fusion", "threshold", network(bias=np.inf), "threshold.output_bias"),
+    ("prototype_fusion", "features", np.ones((0, 20, 3, 3), np.float32), "features"),
+    *(
+        (op, "ways", np.array(value), "ways")
+        for op in ("soft_pool", "prototype_fusion")
+        for value in ([0], [0, -2], [0, 7], [0.0, 1.0], [[0], [1]])
+    ),
+    *(
+        (op, "scale", value, "scale")
+        for op in ("soft_pool", "prototype_fusion")
+        for value in (-1.0, float("nan"), 1e38)
+    ),
+    *(
+        (op, "weights", value, "weights")
+        for op in ("distance_stats", "soft_pool", "prototype_fusion")
+        for value in (
+            np.ones((2, 9, 70)),
+            np.ones((2, 70, 9), np.float32),
+            np.ones((2, 1, 9, 70), np.float32),
+            spoiled(np.nan),
+            spoiled(np.inf),
+            spoiled(-1e-30),
+        )
+    ),
     *(
         (f"online_mlp_{op}", name, value, blamed)
         for op in ("fit", "scores")

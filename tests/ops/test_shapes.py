@@ -6,13 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from fsseg_sdk import _kernels, ops
 from tests.ops.cases import OPS
 from tests.ops.compare import difference
-from tests.ops.inputs import KINDS, LAYOUTS, laid_out, mask_of, picture, values
+from tests.ops.fusion_cases import SEVERAL, fusion_arguments, soft_pool_arguments
+from tests.ops.inputs import (
+    KINDS,
+    LAYOUTS,
+    WEIGHTS,
+    cell_weights,
+    laid_out,
+    mask_of,
+    picture,
+    values,
+)
 from tests.ops.mlp_cases import fit_arguments
 from tests.ops.raw import call, expected_of
 
@@ -56,6 +66,22 @@ def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
         }
         shape = (batch, channels, *grid)
         return fit_arguments(rng, shape, draw(st.integers(1, 40)), count, length=3.0, **options)
+    if op in SEVERAL:
+        options = {
+            "kind": draw(kinds),
+            "layout": draw(layouts),
+            "weights": draw(st.sampled_from([None, *WEIGHTS])),
+            "parts": draw(st.integers(1, 3)),
+            "ways": draw(st.sampled_from(["own", "all", "mixed"])),
+        }
+        if op == "soft_pool":
+            return soft_pool_arguments(rng, (batch, channels, *grid), count, **options)
+        options["net"] = draw(st.sampled_from([0, 20]))
+        small = (batch, channels + 1, min(grid[0], 12), min(grid[1], 12))
+        try:
+            return fusion_arguments(rng, small, min(count, 3), **options)
+        except ValueError:
+            reject()
     features = laid_out(values(rng, (batch, channels, *grid), draw(kinds)), draw(layouts))
     if op == "online_mlp_scores":
         mlp = ops.online_mlp_start(channels, draw(st.integers(1, 70)), count)
@@ -74,7 +100,8 @@ def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
             "scale": 20.0,
             "softmax": draw(st.booleans()),
         }
-    return {"features": features, "prototypes": rows}
+    covers = cell_weights(rng, features.shape, draw(st.sampled_from([None, *WEIGHTS])))
+    return {"features": features, "prototypes": rows, "weights": covers}
 
 
 @pytest.mark.parametrize("op", OPS)
