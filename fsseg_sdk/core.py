@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from . import ops
 from .backends import Graph
 from .encoder import Encoder
+from .errors import InputError
 from .image import Picture
-from .methods import Fitted, Method, Shots, State, combine
+from .methods import AuxiliaryMethod, Fitted, Method, Shots, State, combine
 from .preprocess import Geometry, plan
 from .support import Shot, Support
 from .tiling import Tile, Tiling, plan_tiles, stitch
@@ -65,16 +66,54 @@ class Core:
     def summarise(self, support: Support, ways: Sequence[int]) -> State:
         """Encode each different picture once, some at a time; rows in the order of the shots.
         ways: the number that each class of the support gets."""
-        pictures = support.pictures
-        step = self.encoder.choose_batch()
         states: list[State] = []
         order: list[int] = []
-        for first in range(0, len(pictures), step):
-            some = pictures[first : first + step]
-            rows = [i for i, shot in enumerate(support) if any(shot.picture is p for p in some)]
+        for some, rows in self._at_a_time([shot.picture for shot in support]):
             states.append(self._summarise(some, [support.shots[row] for row in rows], ways))
             order += rows
         return combine(states).select(np.argsort(order))
+
+    def summarise_auxiliary(self, given: Sequence[tuple[int, Picture]]) -> State:
+        """The same of pictures of which only the class (way, picture) is known. InputError for a
+        method that takes none."""
+        method = self.auxiliary_method(len(given))
+        states: list[State] = []
+        order: list[int] = []
+        for some, rows in self._at_a_time([picture for _, picture in given]):
+            encoded = self.encoder.encode(some)
+            place = {id(picture): index for index, picture in enumerate(some)}
+            index = [place[id(given[row][1])] for row in rows]
+            same = index == list(range(len(some)))
+            state = method.summarise_auxiliary(
+                encoded.features if same else encoded.features[index],
+                np.array([given[row][0] for row in rows], np.int64),
+                [encoded.geometries[i].extent(self.encoder.grid) for i in index],
+                self.settings,
+                self.graphs,
+                threads=self.threads,
+            )
+            states.append(state)
+            order += rows
+        return combine(states).select(np.argsort(order))
+
+    def auxiliary_method(self, pictures: int) -> AuxiliaryMethod:
+        """The method, as one that takes that many pictures; InputError if it takes none."""
+        if "auxiliary" not in self.method.properties:
+            raise InputError(
+                "auxiliary",
+                expected="nothing: this method learns from labelled pictures only",
+                got=f"{pictures} pictures for the method {self.method.name!r}",
+                remedy='Leave them out, or choose another method, such as "paia".',
+            )
+        return cast(AuxiliaryMethod, self.method)
+
+    def _at_a_time(self, shown: Sequence[Picture]) -> Iterator[tuple[list[Picture], list[int]]]:
+        """The different ones of these pictures, a batch at a time, and the rows that show them."""
+        pictures = list({id(picture): picture for picture in shown}.values())
+        step = self.encoder.choose_batch()
+        for first in range(0, len(pictures), step):
+            some = pictures[first : first + step]
+            yield some, [i for i, p in enumerate(shown) if any(p is q for q in some)]
 
     def _summarise(
         self, pictures: Sequence[Picture], shots: Sequence[Shot], ways: Sequence[int]

@@ -14,7 +14,7 @@ from .palette import palette
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
-__all__ = ["Entry", "draw_overlay"]
+__all__ = ["Entry", "draw_overlay", "legend_font"]
 
 _TINT = 0.45
 _DIMMED = 0.80  # what is left of the light outside of regions
@@ -96,7 +96,7 @@ def _draw_legend(
 
     height, width = inside.shape
     size = min(max(round(min(height, width) * 0.034), 13), 44)
-    font = _font(size)
+    font = legend_font(size)
     gap, row, swatch = round(size * 0.55), round(size * 1.5), size
     room = int((height * 0.6 - 2 * gap) // row)
     ruler = ImageDraw.Draw(Image.new("L", (1, 1)))
@@ -148,7 +148,8 @@ def _emptiest(inside: NDArray[np.bool_], box: tuple[int, int], gap: int) -> tupl
     return corners[hidden.index(min(hidden))]
 
 
-def _font(size: int) -> Any:
+def legend_font(size: int) -> Any:
+    """Pillow's own font, in pixels."""
     from PIL import ImageFont, features
 
     # Without FreeType, Pillow has one small bitmap font, which knows no sizes.

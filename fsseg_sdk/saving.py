@@ -16,7 +16,7 @@ from .palette import palette
 if TYPE_CHECKING:
     from .result import Result
 
-__all__ = ["save_result"]
+__all__ = ["save_result", "write_whole"]
 
 _ORIENTATION = 0x0112
 
@@ -47,11 +47,12 @@ def save_result(result: Result, folder: Path, stem: str, picture: object) -> dic
         contents["overlay"] = (f"{stem}_overlay.jpg", encoded.getvalue())
     contents["json"] = (f"{stem}.json", (result.to_json() + "\n").encode("utf-8"))
     for name, data in contents.values():
-        _write_whole(folder / name, data)
+        write_whole(folder / name, data)
     return {kind: folder / name for kind, (name, _) in contents.items()}
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """The whole file or nothing, through a sibling. InputError where that cannot be done."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from .bundle import Bundle
 from .classes import pair_up
 from .core import Core
 from .description import describe_manifest, read_description
-from .errors import BundleError, InputError
+from .errors import BundleError
 from .result import Result
 from .support import read_support
 from .task import Task
@@ -105,32 +105,36 @@ class Segmenter:
         )
         return segmenter
 
-    def segment(self, support: object, mask: object, query: object, *, tile: Tile = None) -> Result:
+    def segment(
+        self,
+        support: object,
+        mask: object,
+        query: object,
+        *,
+        auxiliary: object = None,
+        tile: Tile = None,
+    ) -> Result:
         """Find in `query` what `mask` marks in `support`; the class is called "object".
 
         support, query: a path, bytes, a Pillow image, uint8 [H, W, 3], anything with DLPack.
         mask: [H, W] of the support's size, a `Box` or a `Scribble`. Lists of supports and masks are
-        several shots. tile: as in `Task.segment`. For more than one query use `prepare`.
+        several shots. auxiliary: a picture or a list of them, which show the object and are not
+        labelled. tile: as in `Task.segment`. For more than one query use `prepare`.
         """
-        return self.prepare(pair_up(support, mask)).segment(query, tile=tile)
+        shots = pair_up(support, mask)
+        unlabelled = None if auxiliary is None else dict.fromkeys(shots, auxiliary)
+        return self.prepare(shots, unlabelled).segment(query, tile=tile)
 
     def prepare(self, support: object, auxiliary: object = None) -> Task:
         """Encode labelled pictures once, for any number of queries.
 
         support: ``{"bolt": [(image, mask), (image, Box(...))], "nut": (image, Scribble(...))}``;
         the order of the names is the order of the labels 1..N.
-        auxiliary: ``{"bolt": [image, ...]}``, for methods that learn from unlabelled pictures.
+        auxiliary: ``{"bolt": [image, ...]}``, more pictures that show a class and are not labelled,
+        for methods that learn from such ("paia"); the same picture twice counts once.
         Raises InputError naming class and shot.
         """
-        shots = read_support(support, auxiliary)
-        if shots.auxiliary:
-            raise InputError(
-                "auxiliary",
-                expected="nothing: this method learns from labelled pictures only",
-                got=f"{len(shots.auxiliary)} pictures for the method {self.method!r}",
-                remedy="Leave it out.",
-            )
-        return Task.of_support(self._core, shots)
+        return Task.of_support(self._core, read_support(support, auxiliary))
 
     def load_task(self, path: str | os.PathLike[str]) -> Task:
         """A task written by `Task.save` with this bundle, method and precision; else TaskError."""

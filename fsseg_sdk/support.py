@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .annotation import Box, Marked, Scribble
+from .auxiliary import read_auxiliary
 from .classes import MAX_CLASSES, pair_up, read_classes
 from .errors import InputError
 from .image import Picture, load_mask, read_image
@@ -45,7 +46,8 @@ class Shot:
 @dataclass(frozen=True, eq=False)
 class Support:
     """classes in the order of their labels 1..N; shots by class, then in the order given;
-    auxiliary: (way, picture) of image-level labels. Iterates over, and counts, its shots.
+    auxiliary: (way, picture) of image-level labels; notes: what to know about these. Iterates
+    over, and counts, its shots.
 
     Shots of pictures with equal pixels share one `Picture` object, so each is encoded once.
     """
@@ -53,6 +55,7 @@ class Support:
     classes: tuple[str, ...]
     shots: tuple[Shot, ...]
     auxiliary: tuple[tuple[int, Picture], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Shot]:
         return iter(self.shots)
@@ -67,7 +70,7 @@ class Support:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(warning for shot in self.shots for warning in shot.warnings)
+        return tuple(text for shot in self.shots for text in shot.warnings) + self.notes
 
 
 def read_support(support: object, auxiliary: object = None) -> Support:
@@ -76,7 +79,7 @@ def read_support(support: object, auxiliary: object = None) -> Support:
     support: {class name: shot or list of shots}, in the order of the labels 1..N (254 classes at
     most); a shot is (picture, annotation), an annotation a mask, a `Box` or a `Scribble`, mixed as
     you like. A pair (picture, annotation), or a pair of equally long lists, is one class "object".
-    auxiliary: {class name: picture or list of pictures} that show the class but are not labelled.
+    auxiliary: as `read_auxiliary` takes them, of these classes.
 
     Rules. A full mask is allowed: its shot has no background. Masks of different classes may
     overlap: such a pixel counts for each of them. When one picture (equal pixels) is given several
@@ -101,7 +104,9 @@ def read_support(support: object, auxiliary: object = None) -> Support:
             shot, claim = _shot(way, name, picture, annotation)
             shots.append(shot)
             claims.append(claim)
-    return Support(tuple(classes), _share(shots, claims), _auxiliary(auxiliary, tuple(classes)))
+    names, labelled = tuple(classes), [(shot.way, shot.picture) for shot in shots]
+    more = read_auxiliary(auxiliary, names, labelled)
+    return Support(names, _share(shots, claims), *more)
 
 
 def _shot(
@@ -173,29 +178,3 @@ def _content(picture: Picture) -> bytes:
     digest = hashlib.blake2b(repr((picture.size, picture.orientation)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(picture.pixels).data)
     return digest.digest()
-
-
-def _auxiliary(auxiliary: object, classes: tuple[str, ...]) -> tuple[tuple[int, Picture], ...]:
-    if auxiliary is None:
-        return ()
-    if not isinstance(auxiliary, Mapping):
-        raise InputError(
-            "auxiliary",
-            expected="a mapping {class name: pictures}",
-            got=type(auxiliary).__name__,
-            remedy='Pass {"bolt": [image, ...]}.',
-        )
-    result: list[tuple[int, Picture]] = []
-    for name, given in auxiliary.items():
-        if name not in classes:
-            raise InputError(
-                f"auxiliary, class {name!r}",
-                expected=f"a class of the support ({', '.join(map(repr, classes[:8]))})",
-                got="another name",
-                remedy="Give the class a labelled picture, too.",
-            )
-        pictures = list(given) if isinstance(given, (list, tuple)) else [given]
-        for number, image in enumerate(pictures, 1):
-            argument = f"auxiliary, class {name!r}, image {number}"
-            result.append((classes.index(name), read_image(image, argument)))
-    return tuple(result)

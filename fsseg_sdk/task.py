@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from .auxiliary import read_auxiliary
 from .core import Core, ScoreMap, covered
 from .errors import BackendError, InputError
 from .image import Picture, read_image
@@ -54,7 +55,11 @@ class Task:
     @classmethod
     def of_support(cls, core: Core, support: Support) -> Task:
         """Encode the labelled pictures, each once."""
+        if support.auxiliary:  # refused before anything is encoded
+            core.auxiliary_method(len(support.auxiliary))
         state = core.summarise(support, range(len(support.classes)))
+        if support.auxiliary:
+            state = state.with_auxiliary(core.summarise_auxiliary(support.auxiliary))
         return cls.fit(core, support.classes, state, support.warnings)
 
     def segment(self, query: object, *, tile: Tile = None) -> Result:
@@ -128,16 +133,22 @@ class Task:
             opened, lambda named: self._segment(named, tile, batch), skip=on_error == "skip"
         )
 
-    def add(self, support: object, shots: object = None) -> Task:
-        """A new task with more classes or shots; this one stays as it is.
+    def add(self, support: object = None, shots: object = None, auxiliary: object = None) -> Task:
+        """A new task with more classes, shots or auxiliary pictures; this one stays as it is.
 
         ``task.add({"nut": [(image, mask)]})`` or ``task.add("nut", [(image, mask)])``. A name that
         the task has gets more shots, another becomes the next label. Only the new pictures are
         encoded. Where an added picture was in the task before, what is now marked in it does not
         leave the older shots' background: prepare such shots together.
+
+        auxiliary: as in `Segmenter.prepare`, of any class of the new task; alone, too:
+        ``task.add(auxiliary={"nut": [image]})``. Equal pictures are found among the added ones.
         """
-        extra = read_support({support: shots} if isinstance(support, str) else support)
-        classes = list(dict.fromkeys(self.classes + extra.classes))
+        more = None
+        if support is not None or auxiliary is None:
+            more = read_support({support: shots} if isinstance(support, str) else support)
+        added = () if more is None else more.classes
+        classes = tuple(dict.fromkeys(self.classes + added))
         if len(classes) > MAX_CLASSES:
             raise InputError(
                 "support",
@@ -145,10 +156,25 @@ class Task:
                 got=f"{len(classes)}",
                 remedy="Use several tasks.",
             )
-        rows = self.core.summarise(extra, [classes.index(name) for name in extra.classes])
-        return Task.fit(
-            self.core, classes, combine([self.state, rows]), self.notes + extra.warnings
-        )
+        ways = [classes.index(name) for name in added]
+        labelled = [(ways[shot.way], shot.picture) for shot in more or ()]
+        given, notes = read_auxiliary(auxiliary, classes, labelled)
+        extra = self.core.summarise_auxiliary(given) if given else None
+        state, said = self.state, self.notes
+        if more is not None:
+            state = combine([state, self.core.summarise(more, ways)])
+            said += more.warnings
+        if extra is not None:
+            state = state.with_auxiliary(extra)
+        return Task.fit(self.core, classes, state, said + notes)
+
+    def kept(self) -> NDArray[np.float32]:
+        """[steps, U, h, w] in 0..1: how much each cell of each auxiliary picture gives to its
+        class, step by step; pictures in the order of `state.auxiliary`. InputError for a method
+        that takes none."""
+        count = 0 if self.state.auxiliary is None else len(self.state.auxiliary)
+        method, core = self.core.auxiliary_method(count), self.core
+        return method.kept(self.state, len(self.classes), core.settings, threads=core.threads)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a task file (.task): what the method keeps, no pictures. Raises TaskError."""

@@ -1,7 +1,8 @@
 """Task files (.task): what a method keeps of its shots, in a canonical archive.
 
-    manifest.json    format, version, the bundle and encoder it belongs to, classes, arrays
-    state/NAME.npy   one array of the state each
+    manifest.json        format, version, the bundle and encoder it belongs to, classes, arrays
+    state/NAME.npy       one array of the state each
+    auxiliary/NAME.npy   the same of auxiliary pictures, if there are any (since 1.1)
 
 A task file means nothing without its encoder, so a reader compares all that decides about features
 and refuses what differs, field by field.
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,25 +35,31 @@ if TYPE_CHECKING:
 __all__ = ["describe", "read_task", "read_task_info", "write_task"]
 
 _KIND = "fsseg-task"
+_VERSION = (1, 1, 0)
 _TYPES = ("float32", "int64")
-_MAX_SHOTS = 1_000_000
+_MAX_ROWS = 1_000_000
+_LISTS: Mapping[str, str] = MappingProxyType({"state": "arrays", "auxiliary": "auxiliary"})
+"""Folder of members: the manifest's list of them."""
 
 
 def write_task(task: Task, path: str | os.PathLike[str]) -> None:
     """Write `task` to `path`, whole or not at all. TaskError where that cannot be done."""
-    arrays = {"way": task.state.way, **task.state.arrays}
     manifest: dict[str, object] = {
         "created_with": f"fsseg_sdk {__version__}",
         **_identity(task.core),
         "classes": list(task.classes),
         "notes": list(task.notes),
-        "arrays": {
-            name: {"dtype": array.dtype.name, "shape": list(array.shape)}
-            for name, array in arrays.items()
-        },
     }
-    members = {_member(name): write_npy(array) for name, array in arrays.items()}
-    write_archive(Path(path), _KIND, manifest, members, TaskError)
+    members: dict[str, bytes] = {}
+    for part, state in (("state", task.state), ("auxiliary", task.state.auxiliary)):
+        if state is not None:
+            arrays = _arrays_of(state)
+            manifest[_LISTS[part]] = {
+                name: {"dtype": array.dtype.name, "shape": list(array.shape)}
+                for name, array in arrays.items()
+            }
+            members |= {_member(part, name): write_npy(array) for name, array in arrays.items()}
+    write_archive(Path(path), _KIND, manifest, members, TaskError, version=_VERSION)
 
 
 def read_task(
@@ -60,19 +69,29 @@ def read_task(
 
     TaskError: damaged, of another version, or made with another encoder; says which field differs.
     """
-    archive = read_archive(Path(path), _KIND, TaskError)
-    fields = Fields(archive.manifest, "manifest.json", archive.refuse, lenient=True)
+    archive, fields = _open(path)
     _compare(archive, fields, core)
-    classes = _classes(fields, archive)
-    arrays = _arrays(fields, archive)
-    way = arrays.pop("way")
-    if sorted(set(way.tolist())) != list(range(len(classes))):
+    classes, state = _classes(fields, archive), _state(fields, archive)
+    ways = set(state.way.tolist())
+    if sorted(ways) != list(range(len(classes))):
         raise archive.refuse(
             "member 'state/way.npy'",
             expected=f"shots of each of the {len(classes)} classes",
-            got=f"shots of {sorted(set(way.tolist()))[:20]}",
+            got=f"shots of {sorted(ways)[:20]}",
         )
-    state = State(way, arrays)
+    if state.auxiliary is not None:
+        if "auxiliary" not in core.method.properties:
+            raise archive.refuse(
+                "manifest.json.auxiliary",
+                expected=f"none: the method {core.method.name!r} takes no such pictures",
+                got=f"{len(state.auxiliary)} pictures",
+            )
+        if not set(state.auxiliary.way.tolist()) <= ways:
+            raise archive.refuse(
+                "member 'auxiliary/way.npy'",
+                expected=f"pictures of the {len(classes)} classes",
+                got=f"{state.auxiliary.way[:8]!r}",
+            )
     try:
         core.method.check(state, core.encoder.channels)
     except InputError as error:
@@ -82,34 +101,49 @@ def read_task(
 
 def read_task_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a task file says about itself, like `Task.info`; needs no bundle. TaskError."""
-    archive = read_archive(Path(path), _KIND, TaskError)
-    fields = Fields(archive.manifest, "manifest.json", archive.refuse, lenient=True)
-    arrays = _arrays(fields, archive)
+    archive, fields = _open(path)
     identity = {key: thaw(fields.free(key)) for key in ("bundle", "method", "encoder")}
-    return _describe(identity, _classes(fields, archive), arrays)
+    return _describe(identity, _classes(fields, archive), _state(fields, archive))
 
 
 def describe(task: Task) -> dict[str, Any]:
     """`Task.info`."""
-    arrays = {"way": task.state.way, **task.state.arrays}
-    return _describe(_identity(task.core), task.classes, arrays)
+    return _describe(_identity(task.core), task.classes, task.state)
 
 
 def _describe(
-    identity: Mapping[str, object],
-    classes: tuple[str, ...],
-    arrays: Mapping[str, NDArray[Any]],
+    identity: Mapping[str, object], classes: tuple[str, ...], state: State
 ) -> dict[str, Any]:
-    shots = np.bincount(arrays["way"], minlength=len(classes))
+    entries: dict[str, dict[str, int]] = {name: {} for name in classes}
+    arrays: dict[str, NDArray[Any]] = {}
+    for counted, prefix, rows in (
+        ("shots", "", state),
+        ("auxiliary", "auxiliary/", state.auxiliary),
+    ):
+        if rows is None:
+            continue
+        numbers = np.bincount(rows.way, minlength=len(classes))
+        for entry, number in zip(entries.values(), numbers, strict=False):
+            entry[counted] = int(number)
+        arrays |= {f"{prefix}{name}": array for name, array in _arrays_of(rows).items()}
     return {
         **identity,
-        "classes": {name: {"shots": int(n)} for name, n in zip(classes, shots, strict=True)},
+        "classes": entries,
         "arrays": {
             name: {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": array.nbytes}
             for name, array in arrays.items()
         },
         "bytes": sum(array.nbytes for array in arrays.values()),
     }
+
+
+def _arrays_of(state: State) -> dict[str, NDArray[Any]]:
+    return {"way": state.way, **state.arrays}
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Archive, Fields]:
+    archive = read_archive(Path(path), _KIND, TaskError, version=_VERSION[:2])
+    return archive, Fields(archive.manifest, "manifest.json", archive.refuse, lenient=True)
 
 
 def _identity(core: Core) -> dict[str, object]:
@@ -170,41 +204,53 @@ def _list(fields: Fields, key: str) -> list[object]:
     return list(value)
 
 
-def _arrays(fields: Fields, archive: Archive) -> dict[str, NDArray[Any]]:
-    listed = fields.nested("arrays")
+def _state(fields: Fields, archive: Archive) -> State:
+    """All rows of the file; ways are class numbers."""
+    parts = [part for part, listed in _LISTS.items() if part == "state" or fields.has(listed)]
+    states = [_rows(fields.nested(_LISTS[part]), part, archive) for part in parts]
+    count = sum(len(_arrays_of(state)) for state in states)
+    if count != len(archive.members):
+        raise archive.refuse(
+            "manifest.json.arrays",
+            expected="one entry for every member",
+            got=f"{count} for {len(archive.members)}",
+        )
+    return replace(states[0], auxiliary=states[1] if len(states) > 1 else None)
+
+
+def _rows(listed: Fields, part: str, archive: Archive) -> State:
     arrays: dict[str, NDArray[Any]] = {}
     for name in listed.names():
         entry = listed.nested(name)
         dtype = entry.choice("dtype", _TYPES)
         shape = entry.integers("shape", range(1, 5), 0, 1 << 40)
-        member = _member(name)
+        member = _member(part, name)
         if member not in archive.members:
             raise archive.refuse(f"member {member!r}", expected="an array", got="nothing")
         arrays[name] = read_npy(
             archive.members[member], f"member {member!r}", archive.refuse, dtype=dtype, shape=shape
         )
-    if "way" not in arrays or len(arrays) != len(archive.members):
+    if "way" not in arrays:
         raise archive.refuse(
-            "manifest.json.arrays",
+            f"manifest.json.{_LISTS[part]}",
             expected="an entry 'way' and one for every member",
             got=", ".join(arrays) or "none",
         )
-    rows = len(arrays["way"])
-    for name, array in arrays.items():
-        if len(array) != rows or rows > _MAX_SHOTS:
-            raise archive.refuse(
-                f"member {_member(name)!r}", expected=f"{rows} rows", got=f"{len(array)}"
-            )
-    way = arrays["way"]
+    way = arrays.pop("way")
     if way.ndim != 1 or way.dtype != np.int64 or not ((way >= 0) & (way < MAX_CLASSES)).all():
         raise archive.refuse(
-            "member 'state/way.npy'", expected="int64 class numbers", got=f"{way[:8]!r}"
+            f"member {_member(part, 'way')!r}", expected="int64 class numbers", got=f"{way[:8]!r}"
         )
-    return arrays
+    for name, array in arrays.items():
+        if len(array) != len(way) or len(way) > _MAX_ROWS:
+            raise archive.refuse(
+                f"member {_member(part, name)!r}", expected=f"{len(way)} rows", got=f"{len(array)}"
+            )
+    return State(way, arrays)
 
 
-def _member(name: str) -> str:
-    return f"state/{name}.npy"
+def _member(part: str, name: str) -> str:
+    return f"{part}/{name}.npy"
 
 
 def _short(value: object) -> str:

@@ -15,6 +15,7 @@ from fsseg_sdk.support import pair_up, read_support
 from tests.pictures import encode, scene, stored, turned
 
 ONE, TWO = scene(40, 56, seed=1), scene(48, 64, seed=2)
+OTHER = scene(40, 56, seed=3)
 DISC, SQUARE, BAR = ONE.masks.values()
 MASK = DISC.astype(np.uint8)
 
@@ -260,11 +261,29 @@ def test_a_turned_copy_does_not_lend_its_orientation() -> None:
 def test_auxiliary_pictures() -> None:
     support = read_support(
         {"a": SHOT, "b": (TWO.pixels, Box(0, 0, 9, 9))},
-        {"b": [encode(ONE.pixels), TWO.pixels], "a": TWO.pixels},
+        {"b": [encode(ONE.pixels), OTHER.pixels], "a": OTHER.pixels},
     )
     assert [way for way, _ in support.auxiliary] == [1, 1, 0]
     np.testing.assert_array_equal(support.auxiliary[0][1].pixels, ONE.pixels)
+    assert support.auxiliary[1][1] is support.auxiliary[2][1]  # equal pictures are encoded once
     assert len(support) == 2
+    assert support.warnings == ()
+
+
+def test_equal_auxiliary_pictures_count_once() -> None:
+    """Labelled pictures of the class, too; that a picture shows two classes is no mistake."""
+    support = read_support(
+        {"a": SHOT, "b": (TWO.pixels, Box(0, 0, 9, 9))},
+        {"b": [OTHER.pixels, TWO.pixels, ONE.pixels, encode(OTHER.pixels)], "a": [OTHER.pixels]},
+    )
+    assert [way for way, _ in support.auxiliary] == [1, 1, 0]
+    assert support.warnings == (
+        "auxiliary, class 'b', image 2: left out, the same as a labelled one",
+        "auxiliary, class 'b', image 4: left out, the same as image 1",
+    )
+    almost = OTHER.pixels.copy()
+    almost[20, 17] ^= 1
+    assert len(read_support({"a": SHOT}, {"a": [OTHER.pixels, almost]}).auxiliary) == 2
 
 
 @pytest.mark.parametrize(

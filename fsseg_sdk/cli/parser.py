@@ -116,9 +116,21 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         shots.add_argument(
             f"--{option}", action=_InOrder, dest="shots", nargs=3, metavar=metavar, help=text
         )
+    _add_auxiliary(shots)
     parser.add_argument("--out", required=True, metavar="T.task", help="the task file to write")
+    parser.add_argument(
+        "--kept", metavar="FILE.jpg", help="draw what was kept of the auxiliary pictures"
+    )
     _add_runtime(parser)
     _add_json(parser)
+
+
+def _add_auxiliary(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--auxiliary",
+        metavar="DIR",
+        help="pictures that show the class and are not labelled; of several classes, a folder each",
+    )
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +158,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     for option, metavar in (("mask", "MASK"), ("box", _BOX), ("scribble", "STROKES")):
         shots.add_argument(f"--{option}", action=_InOrder, dest="shots", metavar=metavar)
     shots.add_argument("--name", default="object", help="the class of --support (default: object)")
+    _add_auxiliary(shots)
     _add_tile(parser)
     _add_runtime(parser)
     _add_json(parser)

@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 from time import perf_counter
 
+from ..support import read_support
+from .auxiliary import read_folder
 from .console import WarnOnce, load_segmenter, print_json
+from .kept import check_kept, write_kept
 from .shots import read_shots
 
 __all__ = ["run"]
@@ -14,17 +17,28 @@ __all__ = ["run"]
 
 def run(arguments: argparse.Namespace) -> int:
     support = read_shots(arguments.shots or [])
+    auxiliary = read_folder(arguments.auxiliary, list(support))
+    if arguments.kept:
+        check_kept(arguments.kept, auxiliary)
     begin = perf_counter()
-    task = load_segmenter(arguments).prepare(support)
-    task.save(arguments.out)
+    task = load_segmenter(arguments).prepare(support, auxiliary)
     seconds = perf_counter() - begin
-    WarnOnce()(task.notes)
+    if arguments.kept:
+        write_kept(arguments.kept, task, read_support(support, auxiliary).auxiliary)
+    begin = perf_counter()
+    task.save(arguments.out)
+    seconds += perf_counter() - begin
+    warnings = [*task.notes, *task.fitted.warnings]
+    WarnOnce()(warnings)
     size = Path(arguments.out).stat().st_size
+    info = task.info()
     if arguments.json:
         summary = {"task": str(arguments.out), "file_bytes": size, "seconds": round(seconds, 3)}
-        print_json({**summary, **task.info(), "warnings": list(task.notes)})
+        print_json({**summary, **info, "warnings": warnings})
         return 0
     print(f"{arguments.out}: {size / 1024:.1f} KiB, made in {seconds:.2f} s")
-    for label, (name, shots) in enumerate(support.items(), 1):
-        print(f"  {label}  {name}: {len(shots)} shot{'s' if len(shots) != 1 else ''}")
+    for label, (name, counts) in enumerate(info["classes"].items(), 1):
+        shots, more = counts["shots"], counts.get("auxiliary", 0)
+        text = f"{shots} shot{'s' if shots != 1 else ''}"
+        print(f"  {label}  {name}: {text}{f', {more} auxiliary' if more else ''}")
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InputError
+from .auxiliary import read_folder
 from .console import (
     Progress,
     WarnOnce,
@@ -41,7 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     queries, left_out = expand(arguments.queries, out, recursive=arguments.recursive)
     _make_folder(out)
     segmenter = load_segmenter(arguments)
-    task = segmenter.load_task(arguments.task) if support is None else segmenter.prepare(support)
+    if support is None:
+        task = segmenter.load_task(arguments.task)
+        auxiliary = read_folder(arguments.auxiliary, task.classes)
+        task = task if auxiliary is None else task.add(auxiliary=auxiliary)
+    else:
+        task = segmenter.prepare(support, read_folder(arguments.auxiliary, list(support)))
     batch = _Batch(task, out, arguments.tile, overlay=not arguments.no_overlay)
     begin = perf_counter()
     try:

@@ -21,8 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"method     {info['method']['name']}")
     print(f"encoder    {width} x {height}, {encoder['channels']} channels, {encoder['precision']}")
     print(f"holds      {info['bytes'] / 1024:.1f} KiB")
-    rows = [["label", "class", "shots"]]
+    counted = ("shots", "auxiliary") if "auxiliary/way" in info["arrays"] else ("shots",)
+    rows = [["label", "class", *counted]]
     for label, (name, entry) in enumerate(info["classes"].items(), 1):
-        rows.append([str(label), name, str(entry["shots"])])
+        rows.append([str(label), name, *(str(entry[number]) for number in counted)])
     print(table(rows))
     return 0

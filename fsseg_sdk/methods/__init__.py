@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import InputError
-from .base import Fitted, Match, Method, NamedGraph, Presence, Shots, State, combine
+from .base import (
+    AuxiliaryMethod,
+    Fitted,
+    Match,
+    Method,
+    NamedGraph,
+    Presence,
+    Shots,
+    State,
+    combine,
+)
+from .paia import Paia
 from .panet import Panet
 from .srofb import Srofb
 
 __all__ = [
+    "AuxiliaryMethod",
     "Fitted",
     "Match",
     "Method",
@@ -24,7 +36,7 @@ __all__ = [
 ]
 
 _METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (Panet(), Srofb(), Srofb.fast())}
+    {method.name: method for method in (Panet(), Paia(), Srofb(), Srofb.fast())}
 )
 
 

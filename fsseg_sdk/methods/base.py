@@ -18,10 +18,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from .state import State, check_state, combine
 
 __all__ = [
     "PROPERTIES",
+    "AuxiliaryMethod",
     "Fitted",
     "Match",
     "Method",
@@ -39,6 +40,7 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "mean_prototype": "giving every shot twice changes nothing",
         "deterministic": "the same call gives the same bits",
         "self_segmenting": "a support picture, asked as a query, gives its own mask back",
+        "auxiliary": "learns from pictures of which only the class is known: `AuxiliaryMethod`",
     }
 )
 """What a method can declare; the conformance suite tests what is declared."""
@@ -73,77 +75,6 @@ class Shots:
     possible: NDArray[np.float32]
     way: NDArray[np.int64]
     weak: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class State:
-    """What a method keeps of the support: arrays with one row a shot, first axis S.
-
-    Rows of different `summarise` calls can be put together with `combine`, so that a task
-    can take one more class or shot without encoding anything twice. Arrays are float32 or
-    int64; a task file stores them as they are.
-    """
-
-    way: NDArray[np.int64]
-    arrays: Mapping[str, NDArray[Any]]
-
-    def __post_init__(self) -> None:
-        for name, array in self.arrays.items():
-            if array.shape[:1] != self.way.shape:
-                raise InputError(
-                    f"state array {name!r}",
-                    expected=f"{len(self.way)} rows, one a shot",
-                    got=f"shape {array.shape}",
-                    remedy="Build the state with one row per shot.",
-                )
-
-    def __len__(self) -> int:
-        return len(self.way)
-
-    def select(self, rows: NDArray[np.int64]) -> State:
-        """The state of these shots, in this order."""
-        return State(self.way[rows], {name: a[rows] for name, a in self.arrays.items()})
-
-
-def check_state(state: State, tails: Mapping[str, tuple[int, ...]]) -> None:
-    """InputError unless the state has exactly these float32 arrays, of shape [S, *tail]; -1 in a
-    tail is any length. For states that come from a file."""
-    for name in (*tails, *(name for name in state.arrays if name not in tails)):
-        tail = tails.get(name)
-        array = state.arrays.get(name)
-        fits = (
-            tail is not None
-            and array is not None
-            and array.dtype == np.float32
-            and array.ndim == 1 + len(tail)
-            and all(n in (-1, length) for n, length in zip(tail, array.shape[1:], strict=True))
-        )
-        if not fits:
-            raise InputError(
-                f"state array {name!r}",
-                expected="none" if tail is None else f"float32 [S, {', '.join(map(str, tail))}]",
-                got="none" if array is None else f"{array.dtype} {list(array.shape)}",
-                remedy="The state was not made by this method and encoder; prepare it again.",
-            )
-
-
-def combine(states: Sequence[State]) -> State:
-    """Rows of all states, in order. The states come from one method and one encoder."""
-    if len(states) == 1:
-        return states[0]
-    names = list(states[0].arrays)
-    for state in states[1:]:
-        if list(state.arrays) != names:
-            raise InputError(
-                "states",
-                expected=f"arrays {names} in each",
-                got=f"{list(state.arrays)}",
-                remedy="Combine states of one method only.",
-            )
-    return State(
-        np.concatenate([state.way for state in states]),
-        {name: np.concatenate([state.arrays[name] for state in states]) for name in names},
-    )
 
 
 @dataclass(frozen=True)
@@ -245,3 +176,27 @@ class Method(Protocol):
         threads: int | None = None,
     ) -> Fitted:
         """Every way in 0..n_ways-1 has a row or more."""
+
+
+class AuxiliaryMethod(Method, Protocol):
+    """A method that declares "auxiliary": it also learns from pictures that show a class and are
+    not labelled any further. What it keeps of them is `State.auxiliary`."""
+
+    def summarise_auxiliary(
+        self,
+        features: NDArray[np.float32],
+        ways: NDArray[np.int64],
+        extents: Sequence[tuple[float, float]] | None,
+        settings: Any,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> State:
+        """One row per picture, in order. features: [U, C, h, w] float32; ways: [U] int64, the class
+        that each shows; extents: as in `Fitted.match`."""
+
+    def kept(
+        self, state: State, n_ways: int, settings: Any, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """[steps, U, h, w] in 0..1: how much each cell of each auxiliary picture of a state gives
+        to its class, step by step."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from .base import Match, NamedGraph, Presence, Shots, State, check_state
+from .facts import mean_of, support_facts
 from .parts import EPS, gather, split
 from .presence import PresenceModel, SupportFacts, presence_descriptors, presence_of
 from .settings import check_range
@@ -177,7 +178,7 @@ class Panet:
     ) -> PanetFitted:
         rows_of = [np.flatnonzero(state.way == way) for way in range(n_ways)]
         arrays = state.arrays
-        foreground = np.stack([_mean(arrays["foreground"][rows]) for rows in rows_of])
+        foreground = np.stack([mean_of(arrays["foreground"][rows]) for rows in rows_of])
         background = _background(state, rows_of, settings)
         prototypes = np.concatenate([background, foreground]).astype(np.float32)
 
@@ -185,45 +186,9 @@ class Panet:
             prototypes=prototypes,
             parts=len(background),
             scale=settings.scale,
-            facts=_facts(state, rows_of, prototypes, len(background)),
+            facts=support_facts(state, n_ways, prototypes, len(background)),
             presence_model=settings.presence,
         )
-
-
-def _facts(
-    state: State,
-    rows_of: list[NDArray[np.intp]],
-    prototypes: NDArray[np.float32],
-    parts: int,
-) -> SupportFacts:
-    """Cosines of the support to its own prototypes, by class; means over its shots. A region's
-    cosine to the background is that of its mean to the part most like it."""
-    arrays = state.arrays
-    unit = _unit(prototypes.astype(np.float64))
-    mass = arrays["background_mass"].astype(np.float64)
-    total = mass.sum(axis=1, keepdims=True)
-    weight = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
-    foreground = _best_part(arrays["foreground_unit"] @ unit.T, parts)  # [S, 1 + N]
-    by_part = _best_part(arrays["background_unit"] @ unit.T, parts)  # [S, parts, 1 + N]
-    background = (weight[..., None] * by_part).sum(axis=1)
-    share = arrays["foreground_share"][:, None].astype(np.float64)
-    whole = share * foreground + (1 - share) * background
-    columns: list[list[float]] = []
-    for way, rows in enumerate(rows_of, 1):
-        own, scene, all_of_it = (_mean(maps[rows]) for maps in (foreground, background, whole))
-        explained = share[rows, 0] * foreground[rows, way]
-        explained += (1 - share[rows, 0]) * background[rows, 0]
-        margin = own[way] - np.delete(own, way).max()
-        to_scene = float((unit[:parts] @ unit[parts + way - 1]).max())
-        fixed = (to_scene, float(len(rows)))
-        columns.append([own[way], margin, scene[0], all_of_it[way], explained.mean(), *fixed])
-    return SupportFacts(*np.array(columns, np.float32).T)
-
-
-def _best_part(cosines: NDArray[Any], parts: int) -> NDArray[np.float64]:
-    """[..., parts + N] -> [..., 1 + N]."""
-    scene = cosines[..., :parts].max(axis=-1, keepdims=True)
-    return np.concatenate([scene, cosines[..., parts:]], axis=-1)
 
 
 def _background(
@@ -242,19 +207,6 @@ def _background(
     found = gather(flat, weights.ravel(), settings.background_parts)
     some = found.any(axis=1)  # an empty part would score 0 where all others score less
     return found[some] if some.any() else found[:1]
-
-
-def _mean(rows: NDArray[Any]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
-    return result
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
-    unit: NDArray[np.float64] = np.divide(
-        vectors, norms, out=np.zeros_like(vectors), where=norms > 0
-    )
-    return unit
 
 
 def _inverse_norms(features: NDArray[np.float32]) -> NDArray[np.float32]:

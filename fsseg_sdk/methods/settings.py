@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 
 def settings_from_json(settings_type: type[T], values: Mapping[str, Any], argument: str) -> T:
-    """Build `settings_type` from parsed JSON; absent fields keep their defaults.
+    """Build `settings_type` from parsed JSON; absent fields keep their defaults. Of a nested
+    dataclass they keep what the outer field's default says of them.
 
     Knows bool, int, float, str, Literal, Optional, nested dataclasses, tuples of these, and dicts,
     whose contents it leaves unchecked.
@@ -36,15 +37,16 @@ def settings_from_json(settings_type: type[T], values: Mapping[str, Any], argume
                 got="another name",
                 remedy="Remove it, or use the version of fsseg_sdk that it was written for.",
             )
+    given = dict(values)
     for field in described:
-        if (
-            field.default is MISSING
-            and field.default_factory is MISSING
-            and field.name not in values
-        ):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if default is MISSING and field.name not in values:
             raise _wrong(f"{argument}.{field.name}", "a value", None)
+        own = values.get(field.name)
+        if isinstance(own, Mapping) and is_dataclass(default):
+            given[field.name] = {**settings_to_json(default), **own}
     return settings_type(
-        **{name: _value(hints[name], item, f"{argument}.{name}") for name, item in values.items()}
+        **{name: _value(hints[name], item, f"{argument}.{name}") for name, item in given.items()}
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import absent, accuracy, models
+from benchmarks import absent, accuracy, auxiliary, models
 from benchmarks import sets as sets_module
 from benchmarks.mosaics import CELLS, in_mosaics, object_share
 from fsseg_sdk import Segmenter
@@ -95,15 +95,38 @@ def test_weak_labels_and_tiles_are_measured(report: dict[str, Any]) -> None:
 
 def test_every_method_is_measured_with_its_cost(report: dict[str, Any]) -> None:
     found = report["methods"]
-    assert list(found["average"]) == ["panet", "srofb", "srofb-fast"]
+    assert list(found["average"]) == ["panet", "paia", "srofb", "srofb-fast"]
     assert found["average"]["panet"] == pytest.approx(report["iou"]["average"]["bundle"])
     assert found["average"]["srofb"] > 50
     assert [pair[:2] for pair in found["differences"]] == [
+        ["paia", "panet"],
         ["srofb", "panet"],
         ["srofb-fast", "panet"],
     ]
     assert found["match_ms"]["srofb"] > found["match_ms"]["panet"] > 0
     assert "times that of panet" in found["notes"][1]
+
+
+def test_auxiliary_pictures_are_given_to_paia_alone(report: dict[str, Any]) -> None:
+    average = report["auxiliary"]["average"]
+    assert list(average) == ["panet", *auxiliary.GIVEN]
+    assert average["panet"] == pytest.approx(report["iou"]["average"]["bundle"])
+    assert average["U = 2"] != average["paia, U = 0"]
+
+
+def test_auxiliary_pictures_show_the_class_or_not_as_asked(sets: Path) -> None:
+    samples = Dataset.open(sets / "squares").samples
+    for episode in list_episodes(samples, ProtocolSettings(pictures=50)):
+        own = [s for s in samples if episode.identity in s.classes]
+        few, more = (auxiliary.draw(episode, samples, right, 2, 0) for right in (1, 99))
+        assert len(few) == 3
+        assert few[0] == more[0]
+        assert few[1:] == more[-2:]
+        assert {s.key for s in more[:-2]} == {s.key for s in own} - {
+            episode.support.key,
+            episode.query.key,
+        }
+        assert not any(episode.identity in s.classes for s in more[-2:])
 
 
 def test_absent_queries_come_from_where_they_should(report: dict[str, Any]) -> None:

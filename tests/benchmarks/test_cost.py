@@ -46,6 +46,7 @@ def test_pipeline(
     assert set(found["methods"]) == {"the bundle", "ResNet-50"}
     for rows in found["methods"].values():
         assert rows["panet"]["times_panet"] == 1
+        assert rows["paia"]["match"]["p50"] > rows["panet"]["match"]["p50"]
         assert rows["srofb"]["times_panet"] > rows["srofb-fast"]["times_panet"] > 1
     start = found["start"]
     assert start["loaded_by_import"] == []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsseg_sdk import methods
-from fsseg_sdk.methods import Fitted, Match, Method, NamedGraph, Shots, State
+from fsseg_sdk.methods import AuxiliaryMethod, Fitted, Match, Method, NamedGraph, Shots, State
+from fsseg_sdk.methods.paia_settings import PaiaThreshold
 from fsseg_sdk.methods.panet import PanetSettings
 
 CHANNELS, GRID = 24, (9, 11)
@@ -19,8 +20,22 @@ GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {}
 """Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
 
 
+def draw_threshold(hidden: int = 20, bias: float = 0.9) -> PaiaThreshold:
+    """A network as training might leave it: its thresholds lie around `bias`."""
+    rng = np.random.default_rng(hidden)
+    shapes = ((hidden, 5), 0.2), (hidden, 0.2), (hidden, 0.1 * hidden**-0.5)
+    weights = (rng.normal(size=shape) * spread for shape, spread in shapes)
+    first, second, third = (array.astype(np.float32).tolist() for array in weights)
+    return PaiaThreshold(tuple(map(tuple, first)), tuple(second), tuple(third), bias)
+
+
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "panet": ({"background_parts": 3},),
+    "paia": (
+        {"panet": PanetSettings(background_parts=3), "distilled": False, "query_steps": 1},
+        {"threshold": draw_threshold(), "steps": 1},
+        {"query_steps": 0, "radius": 0.5},
+    ),
     "srofb": (
         {"panet": PanetSettings(background_parts=3), "fallback": "top_k"},
         {
@@ -34,6 +49,16 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """Settings beside the defaults under which the suite runs, too: method name -> settings."""
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """Pictures of which only the class is known: features [U, C, h, w], ways [U], and how many
+    cells each covers."""
+
+    features: NDArray[np.float32]
+    ways: NDArray[np.int64]
+    extents: list[tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,18 @@ class Case:
 
     def summarise(self, shots: Shots, threads: int | None = None) -> State:
         return self.method.summarise(shots, self.settings, self.graphs, threads=threads)
+
+    def summarise_auxiliary(
+        self, pictures: Auxiliary, rows: slice | None = None, threads: int | None = None
+    ) -> State:
+        """Of these rows, in one call; all of them if None."""
+        method, chosen = cast(AuxiliaryMethod, self.method), rows or slice(None)
+        extents = None if pictures.extents is None else pictures.extents[chosen]
+        given = pictures.features[chosen], pictures.ways[chosen], extents
+        return method.summarise_auxiliary(*given, self.settings, self.graphs, threads=threads)
+
+    def with_auxiliary(self, shots: Shots, pictures: Auxiliary) -> State:
+        return self.summarise(shots).with_auxiliary(self.summarise_auxiliary(pictures))
 
     def fit(self, shots: Shots | State) -> Fitted:
         state = shots if isinstance(shots, State) else self.summarise(shots)
@@ -75,7 +112,7 @@ def cases(needs: str | None = None) -> list[Any]:
     return [
         pytest.param(
             Case(method, method.settings_type(**settings)),
-            id="-".join([method.name, *(f"{name}={value}" for name, value in settings.items())]),
+            id="-".join([method.name, *(f"{k}={value}"[:80] for k, value in settings.items())]),
         )
         for method in found
         for settings in ({}, *VARIANTS.get(method.name, ()))
@@ -133,6 +170,16 @@ def draw_shots(
         ),
         np.stack(labels),
     )
+
+
+def draw_auxiliary(
+    ways: list[int], seed: int = 31, noise: float = 0.3, classes: int = 4
+) -> tuple[Auxiliary, NDArray[np.int64]]:
+    """One picture for each, with a patch of its class; also the label maps [U, h, w]."""
+    rng = np.random.default_rng(seed)
+    labels = [draw_labels(rng, way) for way in ways]
+    features = np.concatenate([scene(item, rng, noise, classes) for item in labels])
+    return Auxiliary(features, np.array(ways, np.int64)), np.stack(labels)
 
 
 def draw_query(

@@ -14,9 +14,23 @@ from fsseg_sdk.methods import Shots, State, combine
 from fsseg_sdk.methods.base import PROPERTIES
 from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
 
-from .harness import CHANNELS, GRID, Case, cases, draw_query, draw_shots, flip, judged, scene, take
+from .harness import (
+    CHANNELS,
+    GRID,
+    Auxiliary,
+    Case,
+    cases,
+    draw_auxiliary,
+    draw_query,
+    draw_shots,
+    flip,
+    judged,
+    scene,
+    take,
+)
 
 WAYS = [0, 1, 0, 2, 1, 0]  # unequal numbers of shots
+AUXILIARY = [1, 0, 2, 1]
 TOLERANCE = 2e-4  # logits at scale 20; sums in another order
 
 
@@ -35,6 +49,8 @@ class TestEveryMethod:
         assert methods.get(method.name) is method
         assert method.properties <= set(PROPERTIES)
         assert "encoder" not in method.graphs
+        for name in ("summarise_auxiliary", "kept"):
+            assert hasattr(method, name) == ("auxiliary" in method.properties)
         assert dataclasses.is_dataclass(method.settings_type)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(case.settings, dataclasses.fields(case.settings)[0].name, 0)
@@ -260,6 +276,117 @@ def test_a_support_segments_itself(case: Case) -> None:
     shots, labels = draw_shots([0])
     found = case.logits(shots, shots.features)[0].argmax(0)
     assert np.array_equal(found, labels[0])
+
+
+@pytest.mark.parametrize("case", cases("auxiliary"))
+class TestAuxiliary:
+    """Of pictures of which only the class is known."""
+
+    def test_they_have_a_say(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        query, labels = draw_query(3)
+        with_them = case.logits(case.with_auxiliary(shots, draw_auxiliary(AUXILIARY)[0]), query)
+        assert (with_them[0].argmax(0) == labels).mean() >= 0.95
+        assert np.abs(with_them - case.logits(shots, query)).max() > 0.02
+
+    def test_rows_depend_on_their_own_picture(self, case: Case) -> None:
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        rows = range(len(AUXILIARY))
+        apart = [case.summarise_auxiliary(pictures, slice(row, row + 1)) for row in rows]
+        assert_same_state(combine(apart), case.summarise_auxiliary(pictures))
+
+    def test_order_of_pictures_and_ways_is_free(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        query, _ = draw_query(3)
+        expected = case.logits(case.with_auxiliary(shots, pictures), query)
+        order, new = [2, 0, 3, 1], np.array([2, 0, 1])
+        shuffled = Auxiliary(pictures.features[order], pictures.ways[order])
+        assert close(case.logits(case.with_auxiliary(shots, shuffled), query), expected)
+        renamed = dataclasses.replace(shots, way=new[shots.way])
+        moved = Auxiliary(pictures.features, new[pictures.ways])
+        got = case.logits(case.with_auxiliary(renamed, moved), query)
+        assert close(got[0, 1 + new], expected[0, 1:])
+
+    def test_they_survive_storage_and_joining(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        state = case.with_auxiliary(shots, pictures)
+        assert state.auxiliary is not None
+        assert {array.dtype.name for array in state.auxiliary.arrays.values()} <= {
+            "float32",
+            "int64",
+        }
+        case.method.check(state, CHANNELS)
+        halves = [case.summarise_auxiliary(pictures, rows) for rows in (slice(2), slice(2, 4))]
+        first, rest = np.arange(2), np.arange(2, len(WAYS))
+        joined = combine(
+            [
+                case.summarise(shots).select(first).with_auxiliary(halves[0]),
+                case.summarise(shots).select(rest).with_auxiliary(halves[1]),
+            ]
+        )
+        grown = case.summarise(shots).with_auxiliary(halves[0]).with_auxiliary(halves[1])
+        for other in (joined, grown):
+            assert_same_state(other, state)
+            assert other.auxiliary is not None
+            assert_same_state(other.auxiliary, state.auxiliary)
+        kept = state.select(np.arange(len(WAYS))[::-1]).auxiliary
+        assert kept is state.auxiliary
+
+    def test_what_lies_beside_a_picture_has_no_say(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        query, _ = draw_query(3)
+        extents = [(9.0, 11.0), (6.5, 11.0), (9.0, 7.25), (9.0, 3.0)]
+        clean = dataclasses.replace(pictures, extents=extents)
+        spoilt = pictures.features.copy()
+        for index, (rows, columns) in enumerate(extents):
+            garbage = scene(np.full(GRID, 1 + AUXILIARY[index]), np.random.default_rng(0))[0]
+            beside = np.ones(GRID, bool)
+            beside[: int(np.ceil(rows)), : int(np.ceil(columns))] = False
+            spoilt[index, :, beside] = garbage[:, beside].T
+        dirty = dataclasses.replace(clean, features=spoilt)
+        expected = case.logits(case.with_auxiliary(shots, clean), query)
+        assert np.array_equal(case.logits(case.with_auxiliary(shots, dirty), query), expected)
+        everywhere = Auxiliary(spoilt, pictures.ways)  # the test can fail
+        assert not close(case.logits(case.with_auxiliary(shots, everywhere), query), expected)
+
+    def test_deterministic_and_inputs_are_left_alone(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        before = pictures.features.copy()
+        pictures.features.flags.writeable = pictures.ways.flags.writeable = False
+        query, _ = draw_query(3)
+        state = case.with_auxiliary(shots, pictures)
+        settings, graphs = case.settings, case.graphs
+        found = [
+            case.method.fit(state, 3, settings, graphs, threads=n).match(query, threads=n)
+            for n in (1, 2, 3)
+        ]
+        assert all(np.array_equal(found[0].logits, other.logits) for other in found)
+        assert np.array_equal(pictures.features, before)
+
+    def test_features_of_zero(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        query, _ = draw_query(3)
+        pictures, _ = draw_auxiliary(AUXILIARY)
+        nothing = dataclasses.replace(pictures, features=np.zeros_like(pictures.features))
+        fitted = case.fit(case.with_auxiliary(shots, nothing))
+        assert close(fitted.match(query).logits, case.logits(shots, query))
+        assert len(fitted.warnings) == 3  # nothing was found for any class
+        blank = dataclasses.replace(shots, features=np.zeros_like(shots.features))
+        assert np.isfinite(case.logits(case.with_auxiliary(blank, pictures), query)).all()
+
+    def test_what_was_kept(self, case: Case) -> None:
+        shots, _ = draw_shots(WAYS)
+        pictures, labels = draw_auxiliary(AUXILIARY)
+        state = case.with_auxiliary(shots, pictures)
+        kept = case.method.kept(state, 3, case.settings)
+        assert kept.shape[1:] == (len(AUXILIARY), *GRID)
+        assert ((kept >= 0) & (kept <= 1)).all()
+        assert kept[-1][labels > 0].mean() > 0.5 > 0.01 > kept[-1][labels == 0].mean()
+        assert case.method.kept(case.summarise(shots), 3, case.settings).shape[1] == 0
 
 
 def assert_same_state(got: State, expected: State) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.data import REPOSITORY
 from tests.training.runs import SMALL
 from training.ablation import read_variants
+from training.methods import METHODS
 from training.run import settings_of
 from training.settings import DataSettings, ScheduleSettings, TrainerSettings
 from training.sweep import read_sweep
@@ -27,7 +28,8 @@ def test_every_settings_file_of_the_project_is_valid(path: Path) -> None:
     elif path.stem.endswith("ablation"):
         assert read_variants(path)
     else:
-        settings_of("spfl" if "spfl" in path.stem else "panet", read_tables(path), path.name)
+        method = next((name for name in METHODS if name in path.stem), "panet")
+        settings_of(method, read_tables(path), path.name)
 
 
 def test_settings_survive_json() -> None:
