@@ -20,7 +20,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before numpy and torch are loaded
 
-from benchmarks import absent, iou, report, tiles  # noqa: E402
+from benchmarks import absent, auxiliary, iou, report, tiles  # noqa: E402
 from benchmarks.models import trained_on  # noqa: E402
 from benchmarks.protocol import Protocol  # noqa: E402
 from benchmarks.sets import HELD_OUT, open_sets  # noqa: E402
@@ -30,6 +30,7 @@ from training.evaluation import ProtocolSettings  # noqa: E402
 SECTIONS: dict[str, tuple[str, Callable[[Protocol], dict[str, Any]]]] = {
     "iou": ("Mean IoU in %, 1 shot", iou.measure_models),
     "methods": ("Mean IoU in %, 1 shot, by method", iou.measure_methods),
+    "auxiliary": ("Mean IoU in %, 1 shot, with auxiliary pictures", auxiliary.measure),
     "presence": ("Presence: half of the pictures do not show the class", absent.measure),
     "weak": ("Mean IoU in %, 1 shot, by how the example is labelled", iou.measure_weak),
     "tile": ("Mean IoU in %, 1 shot, small things in large pictures", tiles.measure),
@@ -88,11 +89,11 @@ def _section(name: str, protocol: Protocol) -> dict[str, Any]:
     """Measure and print one section; {} where there is nothing to measure it on."""
     title, measure = SECTIONS[name]
     print(f"\n{title}")
-    if not (protocol.sets if name in ("iou", "methods") else protocol.held_out):
+    if not (protocol.sets if name in ("iou", "methods", "auxiliary") else protocol.held_out):
         print("left out: none of the folders holds pictures for it")
         return {}
     result = measure(protocol)
-    if name in ("iou", "methods", "weak"):
+    if name in ("iou", "methods", "auxiliary", "weak"):
         text = iou.lines(result, Path(protocol.bundle).stem)
     else:
         text = absent.lines(result) if name == "presence" else tiles.lines(result)
@@ -107,7 +108,7 @@ def _panels(
     panels: list[tuple[str, dict[str, dict[str, float]], str]] = []
     for name, result in results.items():
         title, groups, label = SECTIONS[name][0], dict[str, dict[str, float]](), "mean IoU, %"
-        if name in ("iou", "methods", "weak"):
+        if name in ("iou", "methods", "auxiliary", "weak"):
             names = {
                 row["set"]: row["set"] + (" (seen)" if row["seen"] else "")
                 for row in result["rows"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ def open_methods(name: str, threads: int, memory: int) -> tuple[dict[str, Segmen
     """A bundle with each method that its graphs can serve, its own first; and the encoder that
     they share, which remembers ``memory`` bytes of features."""
     manifest = Bundle.open(find_bundle(name)).manifest
+    own = manifest.method.name
+    others = [n for n in methods.names() if n != own]
+    able = [own, *(n for n in others if set(methods.get(n).graphs) <= set(manifest.graphs))]
+    return open_shared(name, threads, memory, able)
+
+
+def open_shared(
+    name: str, threads: int, memory: int, wanted: Sequence[str]
+) -> tuple[dict[str, Segmenter], Any]:
+    """A bundle with each of these methods, and their encoder; see `open_methods`."""
     kept: list[RememberingGraph] = []
 
     def shared(graph: Graph) -> Graph:
@@ -48,11 +58,7 @@ def open_methods(name: str, threads: int, memory: int) -> tuple[dict[str, Segmen
             kept.append(RememberingGraph(graph, memory))
         return kept[0]
 
-    own = manifest.method.name
-    others = [n for n in methods.names() if n != own]
-    able = [own, *(n for n in others if set(methods.get(n).graphs) <= set(manifest.graphs))]
-    opened = {n: predictor.open_bundle(name, threads, shared, n) for n in able}
-    return opened, kept[0]
+    return {n: predictor.open_bundle(name, threads, shared, n) for n in wanted}, kept[0]
 
 
 def trained_on(name: str) -> tuple[str, ...]:

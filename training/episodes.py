@@ -60,10 +60,19 @@ class EpisodeSource:
     Args:
         samples: labelled pictures; classes are those with two or more pictures, per data set.
         settings: see :class:`EpisodeSettings`.
+        auxiliary: pictures of the class that an episode has beside the two, without their masks.
     """
 
-    def __init__(self, samples: Sequence[Sample], settings: EpisodeSettings) -> None:
-        self.samples, self.settings = tuple(samples), settings
+    def __init__(
+        self, samples: Sequence[Sample], settings: EpisodeSettings, auxiliary: int = 0
+    ) -> None:
+        self.samples, self.settings, self.auxiliary = tuple(samples), settings, auxiliary
+        if auxiliary and (max(settings.kinds[1:]) > 0 or settings.several > 0):
+            raise ValueError(
+                "kinds, several: expected episodes of one class alone, since auxiliary pictures "
+                f"are of one class, got {settings.kinds} and {settings.several}. Set them to "
+                "[1, 0, 0] and 0."
+            )
         classes: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in self.samples:
             for identity, fraction in sample.classes.items():
@@ -86,15 +95,35 @@ class EpisodeSource:
         chance = np.sqrt([len(members) for _, members in groups])
         identity, members = groups[rng.choice(len(groups), p=chance / chance.sum())]
         pair = [members[index] for index in rng.choice(len(members), 2, replace=False)]
+        if self.auxiliary:
+            unmarked = self._unmarked(rng, identity, [m for m in members if m not in pair])
+            return [self._view(rng, sample, [identity]) for sample in pair] + unmarked
         ways = [identity]
         if rng.random() < self.settings.several:
             ways += sorted((set(pair[0].classes) & set(pair[1].classes)) - {identity})
-        return [
-            random_view(
-                rng, pixels, _select(labels, ways[: self.settings.most_ways]), self.settings.augment
-            )
-            for pixels, labels in (sample.read() for sample in pair)
-        ]
+        ways = ways[: self.settings.most_ways]
+        return [self._view(rng, sample, ways) for sample in pair]
+
+    def _view(self, rng: np.random.Generator, sample: Sample, ways: Sequence[int]) -> View:
+        pixels, labels = sample.read()
+        return random_view(rng, pixels, _select(labels, ways), self.settings.augment)
+
+    def _unmarked(
+        self, rng: np.random.Generator, identity: int, members: Sequence[Sample]
+    ) -> list[View]:
+        """Views that show the class, with masks of 0, and 255 outside of the picture; where a class
+        has too few pictures, nothing but outside."""
+        count = min(self.auxiliary, len(members))
+        views = []
+        for index in rng.choice(len(members), count, replace=False) if count else ():
+            pixels, labels = members[index].read()
+            # the class only says what a crop must show; what is to be ignored is withheld as well
+            shown = (labels == identity).astype(np.uint8)
+            view, mask = random_view(rng, pixels, shown, self.settings.augment)
+            views.append((view, np.where(mask == IGNORE, mask, 0).astype(np.uint8)))
+        side = self.settings.side
+        nothing = np.zeros((side, side, 3), np.uint8), np.full((side, side), IGNORE, np.uint8)
+        return views + [nothing] * (self.auxiliary - count)
 
     def _region_pair(self, rng: np.random.Generator) -> list[View]:
         pixels, _ = self.samples[rng.integers(len(self.samples))].read()
@@ -112,9 +141,10 @@ class EpisodeSource:
         return [random_view(rng, pixels, mask, self.settings.region_augment) for _ in range(2)]
 
     def draw(self, rng: np.random.Generator) -> list[View]:
-        """Support and query: ``[(pixels [side, side, 3] uint8, mask [side, side] uint8)]``.
+        """Support and query: ``[(pixels [side, side, 3] uint8, mask [side, side] uint8)]``, then
+        auxiliary pictures.
 
-        Masks hold 0, ways from 1, and 255.
+        Masks hold 0, ways from 1, and 255; those of auxiliary pictures hold no way.
         """
         kind = rng.choice(3, p=np.divide(self.settings.kinds, sum(self.settings.kinds)))
         if kind == 0:

@@ -21,11 +21,15 @@ from typing import Any
 from fsseg_sdk.errors import FssegError
 from training.annotations import KINDS
 from training.evaluation import results
+from training.evaluation.auxiliary import NOTHING
 from training.evaluation.fold import digest_now, name_of_all, part_of
 from training.evaluation.options import (
+    add_auxiliary,
     add_data,
     add_episodes,
+    check_auxiliary,
     check_episodes,
+    given_by,
     kinds,
     open_data,
 )
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", help="of the model, in tables; default: what the file says")
     add_data(parser)
     add_episodes(parser, "the first so many of each list")
+    add_auxiliary(parser)
     add("--annotation", type=kinds, default=["dense"], help=", ".join(KINDS))
     add("--lists", type=Path, metavar="FOLDER", help="of the lists; missing ones are drawn there")
     add("--bfloat16", action="store_true", help="--torch and --raw: the encoder under autocast")
@@ -84,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None and options.json.is_dir():
         parser.error(f"--json: expected a file to write, got the folder {options.json}")
     check_episodes(parser, options)
+    check_auxiliary(parser, options)
     try:
         run(options)
     except (OSError, ValueError, ModuleNotFoundError, FssegError) as error:
@@ -111,6 +117,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "method": [options.method, *options.setting],
         "cache": options.cache_gb > 0,  # features are rounded then
     }
+    if (given := given_by(options)) != [NOTHING]:
+        asked["auxiliary"] = given
     partial = results.Partial(options.json, asked)
     caveat = results.caveat(data.name, folds[0].split, len(data.samples))
     native = f"native: {data.name}'s pictures as they are on disk."

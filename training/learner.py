@@ -14,16 +14,18 @@ from torch import Tensor, nn
 class Learner(nn.Module, ABC):
     """A module with an ``encoder``; ``forward(pixels, masks, ...)`` is the loss of a step.
 
-    Its arguments are the step's episodes, ``[B, 2, S, S, 3] uint8`` and ``[B, 2, S, S] uint8``,
-    then what the method's own sources draw (:class:`Share`), in their order.
+    Its arguments are the step's episodes, ``[B, 2 + U, S, S, 3] uint8`` and ``[B, 2 + U, S, S]
+    uint8``, then what the method's own sources draw (:class:`Share`), in their order.
 
     Attributes:
+        auxiliary: U, pictures of an episode beside support and query, without their masks.
         background_parts: prototypes of the background that its features are matched with.
         helpers: modules that only training needs. They are resumed with, not shipped.
         figures: what the last step's loss consists of, by name; written to the log.
     """
 
     encoder: Any
+    auxiliary: int = 0
     background_parts: int = 1
     helpers: tuple[str, ...] = ()
     figures: Mapping[str, Tensor]
@@ -35,6 +37,11 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def runtime(self) -> dict[str, Any]:
         """The method's entry in a manifest: ``{"name": ..., "settings": {...}}``."""
+
+    def sharpened(self, asked: Tensor, scene: Tensor, shown: Tensor) -> Tensor:
+        """Prototypes ``shown [1, N, C]`` of classes as they meet the query ``asked [1, C, h, w]``,
+        beside those of the background, ``scene [1, P, C]``; for the watched figure."""
+        return shown
 
     def shipped(self) -> dict[str, Tensor]:
         """The tensors of a checkpoint: all but those of the helpers."""

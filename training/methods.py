@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from training.datasets import Sample
 from training.learner import Setup
+from training.paia import Paia, PaiaSettings
 from training.panet import Panet, PanetSettings
 from training.settings import RunSettings
 from training.spfl.joint import set_up_spfl
@@ -33,7 +34,17 @@ def _panet(
     return Setup(Panet(encoder, settings.own))
 
 
+def _paia(
+    encoder: Any,
+    settings: RunSettings[PaiaSettings],
+    samples: Sequence[Sample],
+    latents_root: Path | None,
+) -> Setup:
+    return Setup(Paia(encoder, settings.own))
+
+
 METHODS: dict[str, TrainableMethod] = {
     "panet": TrainableMethod(PanetSettings, _panet),
+    "paia": TrainableMethod(PaiaSettings, _paia),
     "spfl": TrainableMethod(SpflSettings, set_up_spfl),
 }

@@ -121,6 +121,7 @@ def calibrate(
     """
     encoder, header = trained_encoder(checkpoint)
     settings: dict[str, Any] = header["method"]["settings"]
+    settings = settings.get("panet", settings)  # methods that begin with a match hold its settings
     settings.update(background_parts=background_parts, refine_weak=refine_weak)
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
     entry = {

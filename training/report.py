@@ -21,6 +21,7 @@ from fsseg_sdk.errors import FssegError
 from training.datasets import open_dataset
 from training.reporting import plots
 from training.reporting.measured import Section
+from training.reporting.over_auxiliary import over_auxiliary
 from training.reporting.page import page
 from training.reporting.reading import read_sections
 from training.reporting.tables import classes, tables
@@ -101,6 +102,7 @@ def _drawn(sections: Sequence[Section], options: argparse.Namespace) -> list[str
         end = f"{section.data['name']}-{section.protocol}.png".replace(" ", "-")
         for name, draw, what in (
             ("shots", plots.over_shots, "Mean-IoU over shots"),
+            ("auxiliary", over_auxiliary, "Mean-IoU over auxiliary pictures"),
             ("annotations", plots.over_annotations, "Mean-IoU by annotation"),
             ("time", plots.over_time, "Mean-IoU against milliseconds a query"),
         ):

@@ -65,7 +65,7 @@ class Trainer:
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
         self.watched, self.workers = watched, workers
         self.provenance = provenance or {}
-        self.source = EpisodeSource(samples, settings.episodes)
+        self.source = EpisodeSource(samples, settings.episodes, learner.auxiliary)
         self.shares = (Share(self.source, settings.trainer.batch), *extra)
         for share in self.shares:
             if share.count % self.processes.count:
@@ -153,7 +153,7 @@ class Trainer:
     def _header(self) -> dict[str, Any]:
         chosen = self.settings.encoder
         return {
-            "method": self.learner.runtime(),
+            "method": self.average.runtime(),
             "encoder": encoder_record(chosen.name, chosen.settings),
             "settings": self.settings.to_json(),
             "iteration": self.iteration,
@@ -221,10 +221,9 @@ class Trainer:
         if not own.watch or not self.watched:
             return {}
         return validation_iou(
-            self.average.encoder,
+            self.average,
             self.watched,
             self.settings.episodes.side,
-            self.average.background_parts,
             own.watch,
             self.skips,
         )

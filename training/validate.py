@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.datasets import IGNORE, DataError, Sample, SkipLog
+from training.learner import Learner
 from training.prototypes import background_parts, grid_weights, panet_logits, pool
 from training.resize import fit_to
 
@@ -46,20 +47,19 @@ def fixed_episodes(
 
 @torch.no_grad()
 def validation_iou(
-    encoder: nn.Module,
+    learner: Learner,
     samples: Sequence[Sample],
     side: int,
-    parts: int,
     count: int = 60,
     skips: SkipLog | None = None,
 ) -> dict[str, float]:
-    """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set, with
-    ``parts`` prototypes of the background.
+    """Mean over episodes of the foreground IoU at ``side x side``, in percent, per data set.
 
     Sets in which no class has two pictures are left out, and so are, with ``skips``, episodes
     whose pictures cannot be read.
     """
-    encoder.eval()
+    learner.eval()
+    encoder = learner.encoder
     device = next(encoder.parameters()).device
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
     cache: dict[str, tuple[Tensor, np.ndarray]] = {}
@@ -67,7 +67,7 @@ def validation_iou(
     def encode(sample: Sample) -> tuple[Tensor, np.ndarray]:
         if sample.key not in cache:
             pixels, labels = fit_to(*sample.read(), side)
-            image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+            image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
             with torch.autocast(device.type, torch.bfloat16):
                 features = encoder(((image - mean) / std).to(device))
             cache[sample.key] = features.bfloat16().cpu(), labels  # half the memory
@@ -92,8 +92,9 @@ def validation_iou(
             )
             height, width = features.shape[-2:]
             weights = grid_weights(masks.float(), (height, width))[None]
-            scene = background_parts(features, weights[:, 0], parts)
-            shown = pool(features, weights[:, 1:])
+            scene = background_parts(features, weights[:, 0], learner.background_parts)
+            shown = pool(features, weights[:, 1:]).to(device)
+            shown = learner.sharpened(asked.to(device), scene.to(device), shown).cpu()
             logits = F.interpolate(
                 panet_logits(asked, scene, shown),
                 truth.shape,
@@ -105,5 +106,5 @@ def validation_iou(
             values.append((found & wanted).sum() / max(1, ((found | wanted) & known).sum()))
         if values:
             result[name] = round(100 * float(np.mean(values)), 2)
-    encoder.train()
+    learner.train()
     return result

@@ -82,4 +82,5 @@ def test_watching_is_repeatable_and_needs_two_pictures_of_a_class(
     assert all(identity in s.classes and identity in q.classes for identity, s, q in first)
     assert all(support is not query for _, support, query in first)
     assert fixed_episodes(samples[:1], 9, 0.005) == []
-    assert validation_iou(build_encoder("mobilenet_v2"), samples[:1], 64, parts=1) == {}
+    learner = Panet(build_encoder("mobilenet_v2"), PanetSettings())
+    assert validation_iou(learner, samples[:1], 64) == {}

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets import DataError
+from training.datasets.sample import read_picture
+from training.evaluation.auxiliary import NOTHING, Auxiliary, Given, draw_auxiliary, most_of
 from training.evaluation.lists import FewShot
 from training.evaluation.metrics import confusion
 from training.evaluation.pictures import mark, resized, way_labels
@@ -36,6 +38,13 @@ class Setting(NamedTuple):
     shots: int
     ways: int
     annotation: str
+    auxiliary: int = 0
+    wrong: int = 0
+
+    @property
+    def given(self) -> Given:
+        """Pictures that a class has beside its supports."""
+        return Given(self.auxiliary, self.wrong)
 
 
 class Support(NamedTuple):
@@ -70,6 +79,7 @@ def measure(
     lists: Mapping[tuple[int, int], Sequence[FewShot]],
     annotations: Sequence[str],
     skip_broken: bool = False,
+    given: Sequence[Given] = (NOTHING,),
 ) -> FoldCounts:
     """Run every episode of a fold.
 
@@ -77,6 +87,7 @@ def measure(
         lists: (shots, ways) -> the episodes of all runs, one after another.
         annotations: kinds of marks; each list is run with each.
         skip_broken: leave out episodes with a picture that cannot be used, 100 pictures at most.
+        given: numbers of auxiliary pictures; each list is run with each.
 
     Raises:
         DataError: a picture or mask cannot be used; the message names the file.
@@ -84,7 +95,8 @@ def measure(
     began, before = perf_counter(), len(predictor.times)
     broken = Broken(skip_broken)
     rows = _supports(predictor, pool, lists, annotations, broken)
-    confusions, times = _queries(predictor, pool, lists, annotations, rows, broken)
+    settings = [Setting(*k, a, *g) for k in lists for a in annotations for g in given]
+    confusions, times = _queries(predictor, pool, lists, settings, rows, broken)
     kept = {
         kind: [index for index, each in enumerate(episodes) if not broken.meets(each)]
         for kind, episodes in lists.items()
@@ -159,7 +171,7 @@ def _queries(
     predictor: Predictor,
     pool: Pool,
     lists: Mapping[tuple[int, int], Sequence[FewShot]],
-    annotations: Sequence[str],
+    settings: Sequence[Setting],
     rows: Mapping[Support, Any],
     broken: Broken,
 ) -> tuple[dict[Setting, dict[str, NDArray[np.int64]]], list[float]]:
@@ -168,9 +180,8 @@ def _queries(
         for index, episode in enumerate(episodes):
             if not broken.meets(episode):
                 asked[episode.query].append((kind, index))
-    counts: dict[Setting, dict[str, NDArray[np.int64]]] = {
-        Setting(*kind, annotation): {} for kind in lists for annotation in annotations
-    }
+    counts: dict[Setting, dict[str, NDArray[np.int64]]] = {setting: {} for setting in settings}
+    most = most_of([setting.given for setting in settings])
     times: list[float] = []
     keys = sorted(asked, reverse=True)
     clocked = set(keys[:: -(-len(keys) // MOST_TIMED) or 1])
@@ -189,22 +200,49 @@ def _queries(
                 name: way_labels(each, identities, pool.protocol.query_ignore)
                 for name, each in at.items()
             }
-            for annotation in annotations:
+            unmarked = auxiliary_rows(predictor, pool, episode, most, broken)
+            for setting in settings:
+                if (setting.shots, setting.ways) != kind:
+                    continue
                 ways = [
-                    [rows[Support(k, identity, annotation)] for k in shown]
+                    [rows[Support(k, identity, setting.annotation)] for k in shown]
                     for identity, shown in episode.support
                 ]
+                given = [each.first(setting.given) for each in unmarked]
                 if key in clocked:
-                    times.append(predictor.timed(pixels, ways))
+                    times.append(predictor.timed(pixels, ways, given))
                     clocked.remove(key)
-                found = predictor.segment(pixels, ways, list(sizes.values()))
-                setting = counts[Setting(*kind, annotation)]
+                found = predictor.segment(pixels, ways, list(sizes.values()), given)
                 for (name, truth), labelled in zip(truths.items(), found, strict=True):
                     n = len(ways) + 1
-                    if name not in setting:
-                        setting[name] = np.zeros((len(lists[kind]), n, n), np.int64)
-                    setting[name][index] = confusion(labelled, truth, n)
+                    if name not in counts[setting]:
+                        counts[setting][name] = np.zeros((len(lists[kind]), n, n), np.int64)
+                    counts[setting][name][index] = confusion(labelled, truth, n)
     return counts, times
+
+
+def auxiliary_rows(
+    predictor: Predictor, pool: Pool, episode: FewShot, most: Given, broken: Broken
+) -> list[Auxiliary]:
+    """For each class of the episode, what the predictor makes of its auxiliary pictures. They are
+    read again for every episode: their features take more memory than reading takes time.
+
+    Raises:
+        DataError: a picture cannot be read, and none may be left out.
+    """
+    if most == NOTHING:
+        return [Auxiliary((), ())] * len(episode.support)
+
+    def made(keys: Sequence[str]) -> tuple[Any, ...]:
+        rows = []
+        for key in keys:
+            try:
+                rows.append(predictor.summarise_auxiliary(read_picture(pool.samples[key].image)))
+            except DataError as error:
+                broken.note(key, error)
+        return tuple(rows)
+
+    return [Auxiliary(made(a.right), made(a.wrong)) for a in draw_auxiliary(pool, episode, most)]
 
 
 def progress(items: Sequence[T], label: str) -> Iterable[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from fsseg_sdk.doctor import machine
 from fsseg_sdk.segmenter import find_bundle
 from training.datasets import DataError, Dataset
+from training.evaluation.auxiliary import NOTHING, Given, given_of, mean_number
 from training.evaluation.engine import FoldCounts, measure
 from training.evaluation.episodes import draw
 from training.evaluation.lists import FewShot, facts_of, file_name, folder_of, load, write
+from training.evaluation.options import given_by
 from training.evaluation.pool import Pool
 from training.evaluation.predictor import How, Predictor, digest_of, of_bundle
 from training.evaluation.protocols import Protocol
@@ -46,6 +48,12 @@ def part_of(
     part["model"] = predictor.facts
     if not lists:
         return part
+    given = given_by(options)
+    if given != [NOTHING] and not predictor.takes_auxiliary:
+        raise ValueError(
+            f"--auxiliary: method {predictor.facts['method']} learns from labelled pictures only. "
+            "Leave it out, or take another method, such as --method paia."
+        )
     if doubt := unfit(predictor.facts, data.name, pool.fold.split, fold, pool.which):
         if doubt.refused:
             raise ValueError(f"fold {fold}: {doubt.text}.")
@@ -58,12 +66,14 @@ def part_of(
         {kind: [e for each in runs for e in each] for kind, runs in lists.items()},
         options.annotation,
         options.skip_broken,
+        given,
     )
     if counts.broken:
         lists, more = _left(lists, counts, fold)
         notes += more
     part["lists"] = {list_name(fold, *kind): list_facts(runs) for kind, runs in lists.items()}
     part["rows"] = rows_of(fold, counts, part["lists"], data.class_names)
+    notes += _auxiliary(pool, lists, part["rows"])
     part["seconds"] = perf_counter() - began
     ms = "" if counts.ms_per_query is None else f", {counts.ms_per_query:.0f} ms a query"
     print(f"fold {fold}: {part['seconds']:.0f} s, {counts.encoded} pictures encoded{ms}")
@@ -129,6 +139,27 @@ def _left(
                 f"episodes are left out, since pictures cannot be used: {named}{more}"
             )
     return left, notes
+
+
+def _auxiliary(
+    pool: Pool, lists: Mapping[Kind, list[list[FewShot]]], rows: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Give each row the mean number of auxiliary pictures of a class, and a sentence for each
+    setting in which some class has too few."""
+    notes = []
+    means: dict[tuple[Kind, Given], float] = {}
+    for row in rows:
+        kind, given = (row["shots"], row["ways"]), given_of(row)
+        if (kind, given) not in means:
+            episodes = [episode for run in lists[kind] for episode in run]
+            means[kind, given] = mean_number(pool, episodes, given)
+            if means[kind, given] < sum(given):
+                notes.append(
+                    f"fold {pool.fold.number}, {kind[1]}-way {kind[0]}-shot, {given}: not all "
+                    f"classes have so many; {means[kind, given]:.1f} on average."
+                )
+        row["auxiliary_mean"] = means[kind, given]
+    return notes
 
 
 def digest_now(options: argparse.Namespace, fold: int) -> str:

@@ -11,12 +11,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fsseg_sdk import Segmenter
+from fsseg_sdk import Segmenter, Task
 from fsseg_sdk.tiling import Tile
 from training.datasets import IGNORE, Sample
 from training.evaluation.bootstrap import interval, picture_weights
@@ -184,6 +184,8 @@ def progress(items: Sequence[Episode], label: str) -> Iterator[Episode]:
 
 Annotate = Callable[[NDArray[np.uint8], Episode], object]
 """From a mask [H, W] of 0, 1 and 255 (ignore) to an annotation that `Segmenter.prepare` takes."""
+Auxiliary = Callable[[Episode], Sequence[Sample]]
+"""Pictures of which `Segmenter.prepare` is told only that they show the episode's class."""
 
 
 def evaluate(
@@ -192,6 +194,7 @@ def evaluate(
     label: str = "",
     *,
     annotate: Annotate | None = None,
+    auxiliary: Auxiliary | None = None,
     tile: Tile = None,
 ) -> Outcome:
     """Run every episode through the SDK at the query's native size; ignored pixels don't count.
@@ -200,10 +203,11 @@ def evaluate(
         label: of the progress bar.
         annotate: makes what the support is labelled with, instead of its mask; called once for
             each support and class.
+        auxiliary: called for each episode.
         tile: as in `Task.segment`.
     """
     intersections, unions, presence, described, match_ms = [], [], [], [], []
-    tasks: dict[tuple[str, int], Any] = {}
+    tasks: dict[tuple[str, int], Task] = {}
     for episode in progress(list(episodes), label):
         key = (episode.support.key, episode.identity)
         if key not in tasks:
@@ -211,14 +215,17 @@ def evaluate(
             mask = np.where(labels == IGNORE, IGNORE, labels == episode.identity).astype(np.uint8)
             marked = mask if annotate is None else annotate(mask, episode)
             tasks[key] = segmenter.prepare({"class": (pixels, marked)})
+        task, more = tasks[key], [] if auxiliary is None else auxiliary(episode)
+        if more:
+            task = task.add(auxiliary={"class": [sample.read()[0] for sample in more]})
         pixels, labels = episode.query.read()
-        result = tasks[key].segment(pixels, tile=tile)
+        result = task.segment(pixels, tile=tile)
         found, known = result.raw_labels == 1, labels != IGNORE
         truth = (labels == episode.identity) & known & (not episode.absent)
         intersections.append(int((found & truth).sum()))
         unions.append(int(((found | truth) & known).sum()))
         presence.append(result.present["class"])
-        described.append(tasks[key].describe(result)[0])
+        described.append(task.describe(result)[0])
         match_ms.append(result.timings["match"])
     return Outcome(
         list(episodes),

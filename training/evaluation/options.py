@@ -8,10 +8,11 @@ from pathlib import Path
 
 from training.annotations import KINDS
 from training.datasets import Dataset, open_dataset
+from training.evaluation.auxiliary import Given
 from training.evaluation.pool import WHICH
 from training.evaluation.protocols import PROTOCOLS
 
-MOST_SHOTS, MOST_WAYS = 15, 5
+MOST_SHOTS, MOST_WAYS, MOST_AUXILIARY = 15, 5, 50
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,25 @@ def add_episodes(parser: argparse.ArgumentParser, episodes: str) -> None:
     add("--runs", type=int, default=5, help="lists, of seeds 0 to RUNS - 1")
     add("--episodes", type=int, default=1000, help=episodes)
     add("--fewest", type=int, help="pictures that a class needs to be asked for")
+
+
+def add_auxiliary(parser: argparse.ArgumentParser) -> None:
+    """Which auxiliary pictures; every number is run with every other."""
+    add = parser.add_argument
+    add("--auxiliary", type=numbers, default=[0], help="pictures a class whose masks are withheld")
+    add("--wrong-auxiliary", type=numbers, default=[0], help="pictures that do not show the class")
+
+
+def check_auxiliary(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a message where a number is out of range."""
+    for name in ("auxiliary", "wrong_auxiliary"):
+        if beyond := [n for n in getattr(options, name) if n > MOST_AUXILIARY]:
+            flag = name.replace("_", "-")
+            parser.error(f"--{flag}: expected 0 to {MOST_AUXILIARY}, got {beyond[0]}")
+
+
+def given_by(options: argparse.Namespace) -> list[Given]:
+    return [Given(u, w) for u in options.auxiliary for w in options.wrong_auxiliary]
 
 
 def check_episodes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

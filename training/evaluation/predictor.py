@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 from fsseg_sdk import Segmenter, ops
 from fsseg_sdk.backends import Graph, open_graph
 from fsseg_sdk.bundle import Bundle
-from fsseg_sdk.core import Core
-from fsseg_sdk.methods import State, combine
+from fsseg_sdk.image import Picture
 from fsseg_sdk.methods import get as get_method
 from fsseg_sdk.methods.settings import merged, settings_to_json
 from fsseg_sdk.segmenter import find_bundle
-from fsseg_sdk.task import Task
 from training.evaluation.provenance import trained
+from training.evaluation.shots import Row, joined
 from training.remembering import RememberingGraph
-
-LARGE = 1 << 20
-"""Bytes of a state's array from which on it is held in float16."""
 
 
 class Predictor(Protocol):
@@ -42,15 +38,29 @@ class Predictor(Protocol):
     def summarise(self, pixels: NDArray[np.uint8], marks: Sequence[object]) -> list[Any]:
         """A row for each annotation (mask, `Box`, `Scribble`) of one picture [H, W, 3]."""
 
+    @property
+    def takes_auxiliary(self) -> bool:
+        """Whether it learns from pictures of which only the class is known."""
+
+    def summarise_auxiliary(self, pixels: NDArray[np.uint8]) -> Any:
+        """A row of such a picture [H, W, 3]."""
+
     def segment(
         self,
         pixels: NDArray[np.uint8],
         ways: Sequence[Sequence[Any]],
         sizes: Sequence[tuple[int, int]],
+        unmarked: Sequence[Sequence[Any]] = (),
     ) -> list[NDArray[np.uint8]]:
-        """Labels 0..N at each of ``sizes`` (H, W). ways: the rows of each class's shots."""
+        """Labels 0..N at each of ``sizes`` (H, W). ways: the rows of each class's shots; unmarked:
+        those of its auxiliary pictures."""
 
-    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
+    def timed(
+        self,
+        pixels: NDArray[np.uint8],
+        ways: Sequence[Sequence[Any]],
+        unmarked: Sequence[Sequence[Any]] = (),
+    ) -> float:
         """Seconds of one query as a user's: from a decoded picture to its labels at its own size,
         by a task that is ready; without the encoder, whose runs are in `times`."""
 
@@ -79,13 +89,23 @@ class SdkPredictor:
     def summarise(self, pixels: NDArray[np.uint8], marks: Sequence[object]) -> list[Any]:
         return [Row.of(self.segmenter.prepare({"class": (pixels, mark)})) for mark in marks]
 
+    @property
+    def takes_auxiliary(self) -> bool:
+        return "auxiliary" in get_method(self.segmenter.method).properties
+
+    def summarise_auxiliary(self, pixels: NDArray[np.uint8]) -> Row:
+        core = self.segmenter._core
+        picture = Picture(pixels, 1, (pixels.shape[0], pixels.shape[1]))
+        return Row(core, core.summarise_auxiliary([(0, picture)]).arrays)
+
     def segment(
         self,
         pixels: NDArray[np.uint8],
         ways: Sequence[Sequence[Any]],
         sizes: Sequence[tuple[int, int]],
+        unmarked: Sequence[Sequence[Any]] = (),
     ) -> list[NDArray[np.uint8]]:
-        result = _joined(ways).segment(pixels)
+        result = joined(ways, unmarked).segment(pixels)
         grid = (result.logits.shape[1], result.logits.shape[2])
         extent = result.geometry.extent(grid)
         return [
@@ -95,8 +115,13 @@ class SdkPredictor:
             for size in sizes
         ]
 
-    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
-        task, before = _joined(ways), self.graph.seconds
+    def timed(
+        self,
+        pixels: NDArray[np.uint8],
+        ways: Sequence[Sequence[Any]],
+        unmarked: Sequence[Sequence[Any]] = (),
+    ) -> float:
+        task, before = joined(ways, unmarked), self.graph.seconds
         begin = perf_counter()
         task.segment(pixels)
         return perf_counter() - begin - (self.graph.seconds - before)
@@ -164,38 +189,6 @@ def settings_in_full(segmenter: Segmenter) -> dict[str, Any]:
         }
 
     return plain(settings_to_json(segmenter.settings))
-
-
-class Row(NamedTuple):
-    """What a method keeps of one shot."""
-
-    core: Core
-    arrays: Mapping[str, NDArray[Any]]
-
-    @classmethod
-    def of(cls, task: Task) -> Row:
-        """Pixels are held in float16, if the method keeps any: there are thousands of rows."""
-        return cls(
-            task.core,
-            {
-                name: array.astype(np.float16) if array.nbytes > LARGE else array
-                for name, array in task.state.arrays.items()
-            },
-        )
-
-    def state(self, way: int) -> State:
-        wide = {
-            name: array.astype(np.float32) if array.dtype == np.float16 else array
-            for name, array in self.arrays.items()
-        }
-        return State(np.full(1, way, np.int64), wide)
-
-
-def _joined(ways: Sequence[Sequence[Row]]) -> Task:
-    """The task of these shots, as if they had been prepared together."""
-    states = [row.state(way) for way, rows in enumerate(ways) for row in rows]
-    names = [f"class {way}" for way in range(1, len(ways) + 1)]
-    return Task.fit(ways[0][0].core, names, combine(states))
 
 
 def open_bundle(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.evaluation.auxiliary import NOTHING, given_of
 from training.evaluation.lists import SHIPPED
 from training.evaluation.rows import SAME
 from training.files import write_whole
@@ -134,6 +135,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*(row[name] for name in SAME), given_of(row))
+
+
 def summary(
     rows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]
 ) -> list[list[str]]:
@@ -150,13 +155,13 @@ def summary(
             "FB-IoU",
         ]
     ]
-    settings = list(dict.fromkeys(tuple(row[name] for name in SAME) for row in rows))
-    for setting in settings:
-        shots, ways, annotation, resolution, rule = setting
-        own = {r["fold"]: r for r in rows if tuple(r[name] for name in SAME) == setting}
-        mean = next((m for m in means if tuple(m[name] for name in SAME) == setting), None)
+    for setting in dict.fromkeys(map(_setting, rows)):
+        shots, ways, annotation, resolution, rule, given = setting
+        own = {row["fold"]: row for row in rows if _setting(row) == setting}
+        mean = next((mean for mean in means if _setting(mean) == setting), None)
         last = mean or next(iter(own.values()))
         name = f"{ways}-way {shots}-shot {annotation}" + (f", FP {rule}" if ways > 1 else "")
+        name += f", {given}" if given != NOTHING else ""
         low, high = last["interval"]
         cells.append(
             [

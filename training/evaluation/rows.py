@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.evaluation.auxiliary import given_of
 from training.evaluation.bootstrap import interval, picture_weights
 from training.evaluation.engine import FoldCounts, Setting
 from training.evaluation.lists import FewShot
@@ -132,6 +133,7 @@ def deviation(runs: NDArray[np.float64]) -> float | None:
 
 
 SAME = ("shots", "ways", "annotation", "resolution", "false_positives")
+"""Of rows that stand in one column: the episodes and what was counted."""
 
 
 def mean_rows(
@@ -143,9 +145,9 @@ def mean_rows(
     each fold. One fold alone has no mean."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in SAME), []).append(row)
+        groups.setdefault((*(row[name] for name in SAME), given_of(row)), []).append(row)
     means = []
-    for same, members in groups.items():
+    for (*same, given), members in groups.items():
         if len(members) > 1:
             entries = Entries.of(members, lists)
             each = np.array([row["runs"] for row in members]).mean(0)
@@ -153,6 +155,7 @@ def mean_rows(
                 {
                     "folds": [row["fold"] for row in members],
                     **dict(zip(SAME, same, strict=True)),
+                    **given._asdict(),
                     "miou": float(np.mean([row["miou"] for row in members])),
                     "std": deviation(each),
                     "interval": list(entries.interval(repeats)),

@@ -135,17 +135,28 @@ class TorchPredictor:
         refined = weights[:, 2:] * (found[:, :1] > found[:, 1:])
         return refined if (refined * (weights[:, :1] > 0)).sum() > 0 else weights[:, :1]
 
+    takes_auxiliary = False
+
+    def summarise_auxiliary(self, pixels: NDArray[np.uint8]) -> Any:
+        raise ValueError("method panet: learns from labelled pictures only. Take another method.")
+
     @torch.inference_mode()
     def segment(
         self,
         pixels: NDArray[np.uint8],
         ways: Sequence[Sequence[Any]],
         sizes: Sequence[tuple[int, int]],
+        unmarked: Sequence[Sequence[Any]] = (),
     ) -> list[NDArray[np.uint8]]:
         return self._match(pixels, *self._prototypes(ways), sizes)
 
     @torch.inference_mode()
-    def timed(self, pixels: NDArray[np.uint8], ways: Sequence[Sequence[Any]]) -> float:
+    def timed(
+        self,
+        pixels: NDArray[np.uint8],
+        ways: Sequence[Sequence[Any]],
+        unmarked: Sequence[Sequence[Any]] = (),
+    ) -> float:
         prototypes, scenes = self._prototypes(ways)
         self._last, before = None, self.graph.seconds
         begin = perf_counter()

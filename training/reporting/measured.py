@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.evaluation.auxiliary import NOTHING, Given
 from training.evaluation.rows import Entries, mean_rows
 
 NOT_YET = "not yet run"
@@ -41,12 +42,18 @@ class Row:
 
 @dataclass
 class Method:
-    """A row of the tables. A method that is only planned has no rows."""
+    """A row of the tables. A method that is only planned has no rows. given: the auxiliary pictures
+    that it was measured with; without them it is another method."""
 
-    name: str
+    model: str
+    given: Given = NOTHING
     rows: dict[tuple[Setting, int], Row] = field(default_factory=dict)
     planned: tuple[int, ...] = ()
     _means: dict[tuple[Setting, tuple[int, ...]], Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.model if self.given == NOTHING else f"{self.model}, {self.given}"
 
     def of(self, setting: Setting, folds: Sequence[int]) -> list[Row] | None:
         """The rows of these folds; None where one is missing."""

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fsseg_sdk import Box, Scribble
 from fsseg_sdk.overlay import draw_overlay
 from training.datasets import IGNORE, Dataset
+from training.evaluation.auxiliary import given_of
+from training.evaluation.engine import Broken, auxiliary_rows
 from training.evaluation.lists import FewShot, file_name, folder_of, load
 from training.evaluation.metrics import confusion, intersections_and_unions
 from training.evaluation.pictures import mark, way_labels
@@ -159,7 +161,10 @@ def _shown(
             if first is None:
                 first = _tinted(seen, marked_labels(marked, seen.shape[:2], way))
         ways.append(rows)
-    found = predictor.segment(pixels, ways, [truth.shape])[0]
+    given = given_of(row.figures)
+    drawn = auxiliary_rows(predictor, pool, episode, given, Broken(False))
+    unmarked = [each.first(given) for each in drawn]
+    found = predictor.segment(pixels, ways, [truth.shape], unmarked)[0]
     right, either = intersections_and_unions(confusion(found, truth, len(ways) + 1))
     names = ", ".join(data.class_names[identity] for identity in identities)
     pictures = (

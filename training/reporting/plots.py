@@ -45,7 +45,7 @@ def drawn(section: Section) -> list[str]:
     return [
         method.name
         for method in section.methods
-        if any(_mean(section, method, setting) is not None for setting in plotted(section))
+        if any(mean_of(section, method, setting) is not None for setting in plotted(section))
     ]
 
 
@@ -56,17 +56,17 @@ def over_shots(section: Section, path: Path) -> bool:
     kinds = list(dict.fromkeys(s.annotation for s in settings))
     if len({s.shots for s in settings}) < 2 or not drawn(section):
         return False
-    figure, panels = _panels(len(kinds), 3.6)
+    figure, panels = new_panels(len(kinds), 3.6)
     for axes, kind in zip(panels, kinds, strict=True):
         own = sorted(s for s in settings if s.annotation == kind)
         for number, method in enumerate(section.methods):
-            points = [(s.shots, m) for s in own if (m := _mean(section, method, s)) is not None]
+            points = [(s.shots, m) for s in own if (m := mean_of(section, method, s)) is not None]
             _line(axes, section, number, points, spread=0.2, line="-")
         shots = sorted({s.shots for s in own})
         axes.set_xticks(shots, [str(k) for k in shots])
         axes.set_title(kind, fontsize=10)
         axes.set_xlabel("shots")
-    _finish(figure, panels, section, path)
+    finish(figure, panels, section, path)
     return True
 
 
@@ -77,12 +77,12 @@ def over_annotations(section: Section, path: Path) -> bool:
     shots = sorted({s.shots for s in settings})
     if len(kinds) < 2 or not drawn(section):
         return False
-    figure, panels = _panels(len(shots), 3.6)
+    figure, panels = new_panels(len(shots), 3.6)
     for axes, k in zip(panels, shots, strict=True):
         own = {s.annotation: s for s in settings if s.shots == k}
         for number, method in enumerate(section.methods):
             means = [
-                (place, _mean(section, method, own[kind]))
+                (place, mean_of(section, method, own[kind]))
                 for place, kind in enumerate(kinds)
                 if kind in own
             ]
@@ -91,7 +91,7 @@ def over_annotations(section: Section, path: Path) -> bool:
         axes.set_xticks(range(len(kinds)), [kind.replace("-", "\n") for kind in kinds])
         axes.set_xlim(-0.5, len(kinds) - 0.5)
         axes.set_title(f"{k} shot" + ("s" if k > 1 else ""), fontsize=10)
-    _finish(figure, panels, section, path)
+    finish(figure, panels, section, path)
     return True
 
 
@@ -103,11 +103,11 @@ def over_time(section: Section, path: Path) -> bool:
         (number, ms, mean)
         for number, method in enumerate(section.methods)
         if (ms := method.ms_per_query()) is not None
-        and (mean := _mean(section, method, setting)) is not None
+        and (mean := mean_of(section, method, setting)) is not None
     ]
     if not found:
         return False
-    figure, (axes,) = _panels(1, 4.0)
+    figure, (axes,) = new_panels(1, 4.0)
     for number, ms, mean in found:
         _line(axes, section, number, [(ms, mean)])
     axes.set_xscale("log")
@@ -120,7 +120,7 @@ def over_time(section: Section, path: Path) -> bool:
     axes.minorticks_off()
     axes.set_xlabel("milliseconds a query, from a decoded picture to labels")
     axes.set_title(str(setting), fontsize=10)
-    _finish(figure, [axes], section, path)
+    finish(figure, [axes], section, path)
     return True
 
 
@@ -138,7 +138,7 @@ def curves(folders: Sequence[Path], path: Path) -> list[str]:
         raise FileNotFoundError(
             f"{folders[0]}: expected the folder of a training run with log.jsonl, got none there"
         )
-    figure, panels = _panels(2, 3.6, share=False)
+    figure, panels = new_panels(2, 3.6, share=False)
     for number, (name, rows) in enumerate(runs.items()):
         style: dict[str, Any] = {"color": f"C{number % 10}", "linewidth": 1.2}
         style["linestyle"] = ("-", "--", ":")[number // 10 % 3]
@@ -172,7 +172,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean(section: Section, method: Method, setting: Setting) -> Mapping[str, Any] | None:
+def mean_of(section: Section, method: Method, setting: Setting) -> Mapping[str, Any] | None:
     return method.mean(setting, section.measured(setting))
 
 
@@ -209,14 +209,14 @@ def _line(
     )
 
 
-def _panels(count: int, height: float, share: bool = True) -> tuple[Any, list[Any]]:
+def new_panels(count: int, height: float, share: bool = True) -> tuple[Any, list[Any]]:
     figure, grid = pyplot().subplots(
         1, count, figsize=(WIDTH, height), sharey=share, squeeze=False, layout="constrained"
     )
     return figure, list(grid[0])
 
 
-def _finish(figure: Any, panels: Sequence[Any], section: Section, path: Path) -> None:
+def finish(figure: Any, panels: Sequence[Any], section: Section, path: Path) -> None:
     folds = ", ".join(map(str, section.measured(plotted(section)[0])))
     several = "mean of folds" if "," in folds else "fold"
     panels[0].set_ylabel(f"mean-IoU, %, {several} {folds}")

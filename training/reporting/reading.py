@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.evaluation.auxiliary import given_of
 from training.evaluation.results import read_result
 from training.evaluation.rows import PER_EPISODE, SAME
 from training.reporting.measured import Method, Row, Section, Setting
@@ -32,7 +33,8 @@ def read_sections(files: Sequence[str], expected: Path | None = None) -> list[Se
     """Read result files, each ``PATH`` or ``NAME=PATH``.
 
     A method's name is NAME, else what the result says, without the fold. Files of one name are
-    parts of one method; if their models had other training seeds, each seed is a method.
+    parts of one method; if their models had other training seeds, each seed is a method, and so is
+    each number of auxiliary pictures.
 
     Args:
         expected: a sweep (TOML), or a text file with a name in each line: those become rows that
@@ -67,11 +69,11 @@ def read_sections(files: Sequence[str], expected: Path | None = None) -> list[Se
         raise ValueError("results: expected at least one file, got none")
     for name, folds in _planned(expected).items():
         for section in sections.values():
-            have = next((m for m in section.methods if m.name == name), None)
-            if have is None:
+            have = [m for m in section.methods if m.model == name]
+            if not have:
                 section.methods.append(Method(name, planned=folds))
-            else:
-                have.planned = folds
+            for method in have:
+                method.planned = folds
     return list(sections.values())
 
 
@@ -99,9 +101,11 @@ def _seed(result: Mapping[str, Any], fold: int) -> Any:
 def _add(
     section: Section, name: str, path: Path, figures: Mapping[str, Any], result: Mapping[str, Any]
 ) -> None:
-    method = next((m for m in section.methods if m.name == name), None)
+    given = given_of(figures)
+    place = (name, given)
+    method = next((m for m in section.methods if (m.model, m.given) == place), None)
     if method is None:
-        method = Method(name)
+        method = Method(name, given)
         section.methods.append(method)
     setting = Setting(*(figures[key] for key in SAME))
     fold = figures["fold"]
