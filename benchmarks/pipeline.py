@@ -107,9 +107,10 @@ def _methods(options: argparse.Namespace) -> dict[str, Any]:
     be; paia takes its three steps over the query."""
     result: dict[str, Any] = {}
     every = {"foreground_threshold": 0.5, "background_threshold": 0.5}
+    most = {"srofb": every, "srofb-fast": every, "paia": {"query_steps": 3}}
 
     def opened(kind: str, method: str) -> Segmenter:
-        changes = every if method.startswith("srofb") else None
+        changes = most.get(method)
         if kind == "ResNet-50":
             from benchmarks.resnet import segmenter
 

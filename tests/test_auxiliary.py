@@ -250,6 +250,6 @@ class TestFile:
 
 def test_what_was_kept_lies_on_the_class(task: Task) -> None:
     kept = task.kept()
-    assert kept.shape == (3, 3, *tiny.GRID)
+    assert kept.shape == (task.core.settings.steps, 3, *tiny.GRID)
     assert ((kept >= 0) & (kept <= 1)).all() and kept.any(axis=(2, 3)).any()
     assert segmenter().prepare(opened.support(1)).kept().shape[1] == 0

@@ -46,13 +46,16 @@ class PaiaSettings:
 
     distilled: only cells nearer to their prototype than the threshold count (eq. 5); False takes
     every cell of the class (eq. 3). threshold: the network of eq. 4, which gives the threshold in
-    units of the mean distance; without one it is `radius` for every class."""
+    units of the mean distance; without one it is `radius` for every class.
+
+    The defaults are for encoders that were not trained with fusion: further steps, and the query,
+    need one that was (docs/methods.md)."""
 
     panet: PanetSettings = field(default_factory=_panet)
-    steps: int = 3
-    query_steps: int = 3
+    steps: int = 1
+    query_steps: int = 0
     distilled: bool = True
-    radius: float = 1.0
+    radius: float = 0.8
     threshold: PaiaThreshold | None = None
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "panet": ({"background_parts": 3},),
     "paia": (
         {"panet": PanetSettings(background_parts=3), "distilled": False, "query_steps": 1},
-        {"threshold": draw_threshold(), "steps": 1},
+        {"threshold": draw_threshold(), "steps": 3, "query_steps": 3},
         {"query_steps": 0, "radius": 0.5},
     ),
     "srofb": (

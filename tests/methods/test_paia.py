@@ -54,6 +54,7 @@ def panet(shots: Shots, settings: PanetSettings = POOL) -> PanetFitted:
 
 VARIED = [
     ([0], [0], {}),
+    ([0], [0], {"steps": 3, "query_steps": 3, "radius": 1.0}),
     ([0], [0, 0, 0], {"steps": 5, "query_steps": 2}),
     ([0, 0, 1], [1, 0], {"radius": 0.6, "query_steps": 1}),
     ([0, 1, 2], [2, 2, 1, 0], {"distilled": False, "radius": 0.2}),
@@ -114,7 +115,7 @@ class TestEquations:
         assert np.abs(case(query_steps=0).logits(shots, query) - paper).max() <= 1e-4
 
     def test_what_lies_beside_a_query_has_no_say(self) -> None:
-        own = case()
+        own = case(query_steps=3)
         fit = own.fit(draw_shots([0, 1])[0])
         query, _ = draw_query(2, noise=0.5)
         spoilt = query.copy()
@@ -156,7 +157,7 @@ class TestPresence:
     def test_a_query_does_not_vote_for_itself(self) -> None:
         shots, _ = draw_shots([0, 1])
         query, _ = draw_query(2, noise=0.5)
-        with_query, without = case(), case(query_steps=0)
+        with_query, without = case(query_steps=3), case(query_steps=0)
         match, expected = (own.fit(shots).match(query) for own in (with_query, without))
         assert np.array_equal(judged(match), judged(expected))
         assert np.abs(match.logits - expected.logits).max() > 0.01
