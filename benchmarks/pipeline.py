@@ -107,7 +107,11 @@ def _methods(options: argparse.Namespace) -> dict[str, Any]:
     be; paia takes its three steps over the query."""
     result: dict[str, Any] = {}
     every = {"foreground_threshold": 0.5, "background_threshold": 0.5}
-    most: dict[str, dict[str, Any]] = {"srofb": every, "srofb-fast": every, "paia": {"query_steps": 3}}
+    most: dict[str, dict[str, Any]] = {
+        "srofb": every,
+        "srofb-fast": every,
+        "paia": {"query_steps": 3},
+    }
 
     def opened(kind: str, method: str) -> Segmenter:
         changes = most.get(method)
