@@ -10,6 +10,7 @@ NAMES = {
     "pipeline": "a query from picture to labels, by stage",
     "accuracy": "mean IoU on labelled sets, through the SDK",
     "memory": "peak resident memory of a query",
+    "smcp": "two passes of a head that share, against plain ones; a query",
     "online_mlp": "the online classifier against the training loop in torch",
 }
 

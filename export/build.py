@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.head import (
+    check_head,
+    check_whole,
+    entry_of,
+    head_entries,
+    head_of,
+    head_to_onnx,
+    round_head,
+)
 from export.onnx_graph import round_to_half, to_onnx
 from export.onnx_graph import store_half as store_weights_half
-from export.parity import Parity, check_graph
+from export.parity import Parity, check_graph, worst_of
 from fsseg_sdk import Segmenter, __version__
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
 from fsseg_sdk.bundle import write_bundle
@@ -22,6 +32,7 @@ from fsseg_sdk.image import read_image
 from fsseg_sdk.npy import write_npy
 from fsseg_sdk.verify import VerifyReport, verify_bundle
 from training.scenes import draw_pair
+from training.smcp.head import Head
 from training.torch_graph import trained_encoder
 
 GOLDEN_SIDE = 96
@@ -54,20 +65,29 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how near the runtime came to torch."""
+    """What was written, and how near the runtime came to torch: with the encoder, and, where the
+    method has a head, with the head by itself and with both as a whole."""
 
     path: Path
     size: int
     digest: str
-    parity: Parity
+    parities: Mapping[str, Parity]
     verified: VerifyReport
+
+    @property
+    def parity(self) -> Parity:
+        """The worst of them."""
+        return worst_of(list(self.parities.values()))
 
     def __str__(self) -> str:
         checks = "\n".join(f"  {check.name}: {check.detail}" for check in self.verified.checks)
+        agreed = "\n".join(
+            f"  torch and {self.verified.backend}, {name}: largest difference "
+            f"{parity.max_abs:.2g}, {parity.worst:.1%} of what is allowed"
+            for name, parity in self.parities.items()
+        )
         return (
-            f"{self.path}: {self.size / 1e6:.2f} MB, digest {self.digest[:16]}\n"
-            f"  torch and {self.verified.backend}: largest difference {self.parity.max_abs:.2g}, "
-            f"{self.parity.worst:.1%} of what is allowed\n{checks}"
+            f"{self.path}: {self.size / 1e6:.2f} MB, digest {self.digest[:16]}\n{agreed}\n{checks}"
         )
 
 
@@ -90,21 +110,35 @@ def export_bundle(
             f"input_size: expected multiples of {encoder.multiple} for the encoder "
             f"{header['encoder']['name']}, got {settings.input_size}"
         )
-    manifest = _manifest(encoder, header, settings)
-    if settings.storage == "float16":
+    head = head_of(checkpoint, header["method"]["name"])
+    half = settings.storage == "float16"
+    if half:
         round_to_half(encoder)
-    data = to_onnx(encoder, settings.input_size)
-    if settings.storage == "float16":
-        data = store_weights_half(data)
-    graph = _open(data, manifest)
+        if head is not None:
+            round_head(head)
+    manifest = _manifest(encoder, head, header, settings)
+    grid = (manifest["features"]["grid"][0], manifest["features"]["grid"][1])
+    data = {"encoder": to_onnx(encoder, settings.input_size)}
+    if head is not None:
+        data.update(head_to_onnx(head, grid))
+    if half:
+        data = {name: store_weights_half(graph) for name, graph in data.items()}
+    graphs = {name: _open(graph, manifest["graphs"][name]) for name, graph in data.items()}
     image, mask = _golden_scene()
-    parity = check_graph(encoder, graph, _inputs(encoder, settings.input_size, image))
-    if not parity.ok:
-        raise ExportError(
-            f"torch and ONNX Runtime disagree by {parity.max_abs:.3g}, {parity.worst:.3g} times "
-            "what is allowed; no bundle was written"
-        )
-    members = {"encoder.onnx": data, **_golden(graph, manifest, image, mask)}
+    inputs = _inputs(encoder, settings.input_size, image)
+    parities = {"encoder": check_graph(encoder, graphs["encoder"], inputs)}
+    if head is not None:
+        features = graphs["encoder"].run({"image": inputs})["features"]
+        parities["head"] = check_head(head, graphs, features)
+        parities["whole"] = check_whole(encoder, head, graphs, manifest)
+    for name, parity in parities.items():
+        if not parity.ok:
+            raise ExportError(
+                f"torch and ONNX Runtime disagree by {parity.max_abs:.3g}, {parity.worst:.3g} "
+                f"times what is allowed ({name}); no bundle was written"
+            )
+    members = {manifest["graphs"][name]["file"]: graph for name, graph in data.items()}
+    members.update(_golden(graphs, manifest, image, mask))
     # beside the target under another name, so that a bundle that fails its own check never takes
     # the good one's place
     partial = out.with_name(f"{out.stem}.partial.fsseg")
@@ -118,10 +152,12 @@ def export_bundle(
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    return ExportReport(out, out.stat().st_size, digest, parity, verified)
+    return ExportReport(out, out.stat().st_size, digest, parities, verified)
 
 
-def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) -> dict[str, Any]:
+def _manifest(
+    encoder: Any, head: Head | None, header: dict[str, Any], settings: ExportSettings
+) -> dict[str, Any]:
     height, width = settings.input_size
     with torch.no_grad():
         grid = list(encoder(torch.zeros(1, 3, height, width)).shape[-2:])
@@ -138,15 +174,15 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
         },
         "features": {"channels": encoder.channels, "grid": grid, "stride": float(encoder.stride)},
         "graphs": {
-            "encoder": {
-                "file": "encoder.onnx",
-                "inputs": [{"name": "image", "dtype": "float32", "shape": [-1, 3, height, width]}],
-                "outputs": [
-                    {"name": "features", "dtype": "float32", "shape": [-1, encoder.channels, *grid]}
-                ],
-                "storage": settings.storage,
-                "compute": "float32",
-            }
+            "encoder": entry_of(
+                GraphSpec(
+                    "encoder.onnx",
+                    (TensorInfo("image", "float32", (-1, 3, height, width)),),
+                    (TensorInfo("features", "float32", (-1, encoder.channels, *grid)),),
+                    settings.storage,
+                )
+            ),
+            **({} if head is None else head_entries(head, (grid[0], grid[1]), settings.storage)),
         },
         "golden": {
             **{key: f"golden/{key}.npy" for key in ("image", "mask", "features", "labels")},
@@ -165,8 +201,8 @@ def _manifest(encoder: Any, header: dict[str, Any], settings: ExportSettings) ->
     }
 
 
-def _open(data: bytes, manifest: dict[str, Any]) -> Graph:
-    entry = manifest["graphs"]["encoder"]
+def _open(data: bytes, entry: Mapping[str, Any]) -> Graph:
+    """entry: the graph's, in the manifest."""
 
     def infos(key: str) -> tuple[TensorInfo, ...]:
         return tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in entry[key])
@@ -194,13 +230,16 @@ def _inputs(encoder: Any, size: tuple[int, int], image: NDArray[np.uint8]) -> ND
 
 
 def _golden(
-    graph: Graph, manifest: dict[str, Any], image: NDArray[np.uint8], mask: NDArray[np.uint8]
+    graphs: Mapping[str, Graph],
+    manifest: dict[str, Any],
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
 ) -> dict[str, bytes]:
     """What the runtime computes for the scene.
 
     Torch has agreed by now, so this is what a user's machine must repeat.
     """
-    segmenter = Segmenter({"encoder": graph}, manifest, threads=1)
+    segmenter = Segmenter(graphs, manifest, threads=1)
     features = segmenter._core.encoder.encode([read_image(image)]).features[0]
     result = segmenter.segment(image, mask, image)
     every = manifest["golden"]["every"]

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 OPSET = 20  # above 20, ONNX Runtime's static int8 quantisation is not supported
 SMALL = 1024  # initialisers of fewer elements (biases, norms, shapes) stay in float32
 
 
-def round_to_half(module: nn.Module) -> None:
-    """Round the weights that are stored in float16, so that parity compares equal numbers.
+def round_to_half(module: nn.Module, least: int = SMALL) -> None:
+    """Round the weights that are stored in float16, so that parity compares equal numbers: those of
+    ``least`` elements or more.
 
     Raises:
         ValueError: a weight is beyond float16's range.
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if parameter.numel() < SMALL:
+            if parameter.numel() < least:
                 continue
             rounded = parameter.half().float()
             if not bool(torch.isfinite(rounded).all()):
@@ -40,37 +42,52 @@ def to_onnx(encoder: nn.Module, size: tuple[int, int]) -> bytes:
         encoder: module in evaluation mode.
         size: (height, width) of the input; fixed, so that positions are baked in and engines built.
     """
-    # an example batch of 2, so that the exporter does not take a batch of 1 for a constant
-    example = torch.zeros(2, 3, *size)
+    return graph_to_onnx(encoder, {"image": torch.zeros(2, 3, *size)}, "features", {"image"})
+
+
+def graph_to_onnx(
+    module: nn.Module, examples: Mapping[str, Tensor], output: str, free: Set[str]
+) -> bytes:
+    """Export a module in evaluation mode, weights inside. Its output's first axis is free.
+
+    Args:
+        examples: one array for each of its inputs, in order; their shapes are fixed.
+        free: the inputs whose first axis is free. Its length in the example is not 1, which the
+            exporter would take for a constant.
+    """
+    dimension = torch.export.Dim("batch", min=1, max=1024)
+    shapes = tuple({0: dimension} if name in free else None for name in examples)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "encoder.onnx"
+        path = Path(folder) / "graph.onnx"
         program = torch.onnx.export(
-            encoder,
-            (example,),
-            input_names=["image"],
-            output_names=["features"],
+            module,
+            tuple(examples.values()),
+            input_names=list(examples),
+            output_names=[output],
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+            dynamic_shapes=shapes,
             verbose=False,
         )
         if program is None:
             raise RuntimeError("torch.onnx.export returned nothing")
         program.save(str(path), external_data=False)
         model = onnx.load(str(path))
-    return _tidy(model).SerializeToString()
+    return _tidy(model, {output, *free}).SerializeToString()
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what records the exporting machine (paths in stack traces) and name the free axis."""
+def _tidy(model: onnx.ModelProto, free: Set[str]) -> onnx.ModelProto:
+    """Drop what records the exporting machine (paths in stack traces) and name the free axis of
+    these inputs and outputs."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        if value.name in free:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     del model.functions[:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +30,15 @@ class Parity:
         return bool(self.worst <= 1.0)  # NaN is not
 
 
-def compare(expected: NDArray[np.float32], got: NDArray[np.float32]) -> Parity:
-    """Elementwise ``|got - expected| <= ABSOLUTE + RELATIVE * |expected|``; shapes must agree."""
+def compare(expected: NDArray[np.float32], got: NDArray[np.float32], scale: float = 1.0) -> Parity:
+    """Elementwise ``|got - expected| <= ABSOLUTE * scale + RELATIVE * |expected|``; shapes must
+    agree."""
     if expected.shape != got.shape:
         return Parity(float("inf"), float("inf"))
     difference = np.abs(got.astype(np.float64) - expected)
     return Parity(
         float(difference.max()),
-        float((difference / (ABSOLUTE + RELATIVE * np.abs(expected))).max()),
+        float((difference / (ABSOLUTE * scale + RELATIVE * np.abs(expected))).max()),
     )
 
 
@@ -48,4 +50,9 @@ def check_graph(encoder: nn.Module, graph: Graph, images: NDArray[np.float32]) -
     for index in range(len(images)):
         one = graph.run({"image": images[index : index + 1]})["features"]
         results.append(compare(expected[index : index + 1], one))
+    return worst_of(results)
+
+
+def worst_of(results: Sequence[Parity]) -> Parity:
+    """The one that is farthest from agreement; NaN is."""
     return max(results, key=lambda parity: np.inf if np.isnan(parity.worst) else parity.worst)

@@ -1,4 +1,4 @@
-"""`python -m training panet|paia|spfl|latents|sweep|presence`.
+"""`python -m training panet|paia|smcp|spfl|latents|sweep|presence`.
 
 Train by a settings file, work through a queue of them, fit a bundle's absent-class score.
 """

@@ -63,16 +63,20 @@ def shown(mask: np.ndarray) -> np.ndarray:
     return (mask > 0) & (mask != IGNORE)
 
 
+def _first(mask: np.ndarray) -> np.ndarray:
+    return mask if mask.ndim == 2 else mask[..., 0]
+
+
 def warp(
     rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray, settings: AugmentSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """A random crop, turned, perhaps mirrored, at the picture's resolution; outside is ignore."""
-    height, width = mask.shape
+    height, width = mask.shape[:2]
     fraction = rng.uniform(*settings.crop)
     stretch = np.exp(rng.uniform(-settings.stretch, settings.stretch))
     crop_w = max(16, int(width * min(1.0, fraction * stretch)))
     crop_h = max(16, int(height * min(1.0, fraction / stretch)))
-    ys, xs = np.nonzero(shown(mask))
+    ys, xs = np.nonzero(shown(_first(mask)))
     pick = rng.integers(len(ys)) if len(ys) else None
     centre_x = width * rng.random() if pick is None else xs[pick] + rng.uniform(-0.4, 0.4) * crop_w
     centre_y = height * rng.random() if pick is None else ys[pick] + rng.uniform(-0.4, 0.4) * crop_h
@@ -99,7 +103,7 @@ def warp(
         size,
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=IGNORE,
+        borderValue=(IGNORE,) * 4,
     )
     return view, labels
 
@@ -111,10 +115,14 @@ def random_view(
     settings: AugmentSettings,
     tries: int = 6,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A view ``([h, w, 3] uint8, [h, w] uint8)`` that still shows a class, if it can be had."""
+    """A view ``([h, w, 3] uint8, [h, w] uint8)`` that still shows a class, if it can be had.
+
+    Masks may have up to four layers ``[H, W, L]``, which move together; the first says what to
+    show.
+    """
     for _ in range(tries):
         view, labels = warp(rng, pixels, mask, settings)
-        if np.count_nonzero(shown(labels)) >= settings.least_pixels:
+        if np.count_nonzero(shown(_first(labels))) >= settings.least_pixels:
             break
     else:
         view, labels = pixels, mask

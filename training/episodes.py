@@ -61,25 +61,35 @@ class EpisodeSource:
         samples: labelled pictures; classes are those with two or more pictures, per data set.
         settings: see :class:`EpisodeSettings`.
         auxiliary: pictures of the class that an episode has beside the two, without their masks.
+        classes: ids of 254 at most, all of one data set, whose labels come beside the ways; none:
+            only the ways.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], settings: EpisodeSettings, auxiliary: int = 0
+        self,
+        samples: Sequence[Sample],
+        settings: EpisodeSettings,
+        auxiliary: int = 0,
+        classes: Sequence[int] = (),
     ) -> None:
         self.samples, self.settings, self.auxiliary = tuple(samples), settings, auxiliary
+        self.numbers: np.ndarray | None = None
+        if classes:
+            self.numbers = np.full(IGNORE + 1, IGNORE, np.uint8)
+            self.numbers[[0, *classes]] = np.arange(1 + len(classes))
         if auxiliary and (max(settings.kinds[1:]) > 0 or settings.several > 0):
             raise ValueError(
                 "kinds, several: expected episodes of one class alone, since auxiliary pictures "
                 f"are of one class, got {settings.kinds} and {settings.several}. Set them to "
                 "[1, 0, 0] and 0."
             )
-        classes: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        showing: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in self.samples:
             for identity, fraction in sample.classes.items():
                 if fraction >= settings.least_fraction:
-                    classes[sample.dataset, identity].append(sample)
+                    showing[sample.dataset, identity].append(sample)
         self.by_set: dict[str, list[tuple[int, list[Sample]]]] = defaultdict(list)
-        for (dataset, identity), members in sorted(classes.items()):
+        for (dataset, identity), members in sorted(showing.items()):
             if len(members) >= 2:
                 self.by_set[dataset].append((identity, members))
         if settings.kinds[0] > 0 and not self.by_set:
@@ -106,7 +116,10 @@ class EpisodeSource:
 
     def _view(self, rng: np.random.Generator, sample: Sample, ways: Sequence[int]) -> View:
         pixels, labels = sample.read()
-        return random_view(rng, pixels, _select(labels, ways), self.settings.augment)
+        mask = _select(labels, ways)
+        if self.numbers is not None:
+            mask = np.stack([mask, self.numbers[sample.known_labels(labels)]], -1)
+        return random_view(rng, pixels, mask, self.settings.augment)
 
     def _unmarked(
         self, rng: np.random.Generator, identity: int, members: Sequence[Sample]
@@ -144,7 +157,9 @@ class EpisodeSource:
         """Support and query: ``[(pixels [side, side, 3] uint8, mask [side, side] uint8)]``, then
         auxiliary pictures.
 
-        Masks hold 0, ways from 1, and 255; those of auxiliary pictures hold no way.
+        Masks hold 0, ways from 1, and 255; those of auxiliary pictures hold no way. Where classes
+        are asked for, masks are ``[2, side, side]``: ways, then classes by their place in the
+        list, from 1; 255 is what is unknown, all of it in regions and scenes.
         """
         kind = rng.choice(3, p=np.divide(self.settings.kinds, sum(self.settings.kinds)))
         if kind == 0:
@@ -155,7 +170,17 @@ class EpisodeSource:
             views = draw_pair(rng, self.settings.side)
             if rng.random() >= self.settings.several:
                 views = [(pixels, _select(mask, [1])) for pixels, mask in views]
-        return [fit_to(pixels, mask, self.settings.side) for pixels, mask in views]
+        views = [fit_to(pixels, mask, self.settings.side) for pixels, mask in views]
+        return (
+            views if self.numbers is None else [(pixels, _layers(mask)) for pixels, mask in views]
+        )
+
+
+def _layers(mask: np.ndarray) -> np.ndarray:
+    """``[2, S, S]`` of ``[S, S, 2]``, or of ways alone, whose classes are then unknown."""
+    if mask.ndim == 2:
+        return np.stack([mask, np.full_like(mask, IGNORE)])
+    return np.ascontiguousarray(mask.transpose(2, 0, 1))
 
 
 def _select(labels: np.ndarray, ways: Sequence[int]) -> np.ndarray:

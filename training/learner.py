@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+
+from training.prototypes import panet_logits
 
 
 class Learner(nn.Module, ABC):
     """A module with an ``encoder``; ``forward(pixels, masks, ...)`` is the loss of a step.
 
     Its arguments are the step's episodes, ``[B, 2 + U, S, S, 3] uint8`` and ``[B, 2 + U, S, S]
-    uint8``, then what the method's own sources draw (:class:`Share`), in their order.
+    uint8`` (``[B, 2 + U, 2, S, S]`` with classes), then what the method's own sources draw
+    (:class:`Share`), in their order.
 
     Attributes:
         auxiliary: U, pictures of an episode beside support and query, without their masks.
+        classes: ids of classes whose labels are wanted beside the ways of an episode.
         background_parts: prototypes of the background that its features are matched with.
         helpers: modules that only training needs. They are resumed with, not shipped.
         figures: what the last step's loss consists of, by name; written to the log.
@@ -26,6 +31,7 @@ class Learner(nn.Module, ABC):
 
     encoder: Any
     auxiliary: int = 0
+    classes: tuple[int, ...] = ()
     background_parts: int = 1
     helpers: tuple[str, ...] = ()
     figures: Mapping[str, Tensor]
@@ -38,9 +44,23 @@ class Learner(nn.Module, ABC):
     def runtime(self) -> dict[str, Any]:
         """The method's entry in a manifest: ``{"name": ..., "settings": {...}}``."""
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """``[B, S, S, 3] uint8 -> [B, C, h, w]`` float32."""
+        mean, std = (
+            torch.tensor(v, device=pixels.device)[:, None, None]
+            for v in (self.encoder.mean, self.encoder.std)
+        )
+        features: Tensor = self.encoder((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std)
+        return features.float()
+
+    def answer(self, asked: Tensor, scene: Tensor, shown: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits ``[1, 1 + N, h, w]`` of a query ``asked [1, C, h, w]``, by prototypes ``scene
+        [1, P, C]`` of the background and ``shown [1, N, C]`` of classes; for the watched figure.
+        size: of the picture."""
+        return panet_logits(asked, scene, self.sharpened(asked, scene, shown))
+
     def sharpened(self, asked: Tensor, scene: Tensor, shown: Tensor) -> Tensor:
-        """Prototypes ``shown [1, N, C]`` of classes as they meet the query ``asked [1, C, h, w]``,
-        beside those of the background, ``scene [1, P, C]``; for the watched figure."""
+        """Prototypes ``shown`` of classes as they meet the query; see :meth:`answer`."""
         return shown
 
     def shipped(self) -> dict[str, Tensor]:

@@ -9,6 +9,13 @@ from torch import Tensor
 from training.datasets import IGNORE
 
 
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over the pixels that are not ignored; ``[B, P, H, W]``, ``[B, H, W]`` of 0..P-1, 255."""
+    # not the mean that torch takes: it is NaN where every pixel is ignored, and ends the run
+    counted = (target != IGNORE).sum().clamp_min(1)
+    return F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum") / counted
+
+
 def segmentation_loss(
     logits: Tensor, masks: Tensor, known: Tensor, dice_weight: float = 0.5
 ) -> Tensor:
@@ -26,17 +33,13 @@ def segmentation_loss(
     one_hot = masks[:, None] == ways[None, :, None, None]
     asked = one_hot & known[:, :, None, None]
     target = torch.where(asked.any(1), masks.long(), IGNORE)
-    # not the mean that torch takes: it is NaN where every pixel is ignored, and ends the run
-    counted_pixels = (target != IGNORE).sum().clamp_min(1)
-    cross_entropy = (
-        F.cross_entropy(upsampled, target, ignore_index=IGNORE, reduction="sum") / counted_pixels
-    )
+    loss = cross_entropy(upsampled, target)
     if dice_weight == 0:
-        return cross_entropy
+        return loss
     probability = torch.softmax(upsampled, 1) * (target != IGNORE)[:, None]
     truth = asked.float()
     overlap = (probability * truth).sum((2, 3))
     dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
     counted = known.clone()
     counted[:, 0] = False
-    return cross_entropy + dice_weight * (dice * counted).sum() / counted.sum().clamp_min(1)
+    return loss + dice_weight * (dice * counted).sum() / counted.sum().clamp_min(1)

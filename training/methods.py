@@ -11,6 +11,8 @@ from training.learner import Setup
 from training.paia import Paia, PaiaSettings
 from training.panet import Panet, PanetSettings
 from training.settings import RunSettings
+from training.smcp.learner import set_up_smcp
+from training.smcp.settings import SmcpSettings
 from training.spfl.joint import set_up_spfl
 from training.spfl.learner import SpflSettings
 
@@ -46,5 +48,6 @@ def _paia(
 METHODS: dict[str, TrainableMethod] = {
     "panet": TrainableMethod(PanetSettings, _panet),
     "paia": TrainableMethod(PaiaSettings, _paia),
+    "smcp": TrainableMethod(SmcpSettings, set_up_smcp),
     "spfl": TrainableMethod(SpflSettings, set_up_spfl),
 }

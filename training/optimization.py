@@ -40,6 +40,7 @@ def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.opt
     if settings.pretrained_learning_rate is not None:
         rates[True] = settings.pretrained_learning_rate
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    kinds = {id(parameter) in pretrained for parameter in learner.parameters()}
     for parameter in learner.parameters():
         if parameter.requires_grad:
             groups[id(parameter) in pretrained].append(parameter)
@@ -48,7 +49,7 @@ def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.opt
         raise ValueError(
             "freeze: expected something left to train, got everything frozen. Name less."
         )
-    if settings.pretrained_learning_rate is not None and len(chosen) == 1:
+    if settings.pretrained_learning_rate is not None and len(kinds) == 1:
         raise ValueError(
             "pretrained_learning_rate: expected parts that are pretrained and parts that are not, "
             "got one kind alone. Leave it out; learning_rate is then for all."

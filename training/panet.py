@@ -44,15 +44,6 @@ class Panet(Learner):
         super().__init__(encoder)
         self.settings, self.background_parts = settings, settings.background_parts
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """``[B, S, S, 3] uint8 -> [B, C, h, w]`` float32."""
-        mean, std = (
-            torch.tensor(v, device=pixels.device)[:, None, None]
-            for v in (self.encoder.mean, self.encoder.std)
-        )
-        features: Tensor = self.encoder((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std)
-        return features.float()
-
     def forward(self, pixels: Tensor, masks: Tensor) -> Tensor:
         """Loss of ``pixels [B, 2, S, S, 3] uint8`` and ``masks [B, 2, S, S] uint8`` (0, ways, 255):
         the first picture segments the second, and back."""

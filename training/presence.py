@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsseg_sdk import Segmenter
+from fsseg_sdk.methods import get as get_method
 from fsseg_sdk.methods.presence import DESCRIPTORS
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Sample
@@ -124,8 +125,11 @@ def calibrate(
     settings = settings.get("panet", settings)  # methods that begin with a match hold its settings
     settings.update(background_parts=background_parts, refine_weak=refine_weak)
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
+    # a method with a head of its own judges presence by the match alone
+    alone = {"name": "panet", "settings": settings}
+    headed = bool(get_method(header["method"]["name"]).graphs)
     entry = {
-        "method": header["method"],
+        "method": alone if headed else header["method"],
         "input": {
             "size": [side, side],
             "geometry": "squash",

@@ -9,11 +9,11 @@ from fsseg_sdk import ops
 
 
 def fit_to(pixels: np.ndarray, mask: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squash ``[H, W, 3] uint8`` and its mask ``[H, W]`` to ``side x side``.
+    """Squash ``[H, W, 3] uint8`` and its mask ``[H, W]`` or ``[H, W, L]`` to ``side x side``.
 
     Masks by nearest neighbour, so labels stay labels.
     """
-    if mask.shape == (side, side):
+    if mask.shape[:2] == (side, side):
         return pixels, mask
     unit = ops.preprocess(
         np.ascontiguousarray(pixels), (side, side), (side, side), (0.0,) * 3, (1.0,) * 3

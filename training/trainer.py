@@ -65,7 +65,7 @@ class Trainer:
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
         self.watched, self.workers = watched, workers
         self.provenance = provenance or {}
-        self.source = EpisodeSource(samples, settings.episodes, learner.auxiliary)
+        self.source = EpisodeSource(samples, settings.episodes, learner.auxiliary, learner.classes)
         self.shares = (Share(self.source, settings.trainer.batch), *extra)
         for share in self.shares:
             if share.count % self.processes.count:

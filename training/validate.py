@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.datasets import IGNORE, DataError, Sample, SkipLog
 from training.learner import Learner
-from training.prototypes import background_parts, grid_weights, panet_logits, pool
+from training.prototypes import background_parts, grid_weights, pool
 from training.resize import fit_to
 
 LEAST = 0.005  # of a picture that a class covers, to be watched
@@ -93,17 +93,14 @@ def validation_iou(
             height, width = features.shape[-2:]
             weights = grid_weights(masks.float(), (height, width))[None]
             scene = background_parts(features, weights[:, 0], learner.background_parts)
-            shown = pool(features, weights[:, 1:]).to(device)
-            shown = learner.sharpened(asked.to(device), scene.to(device), shown).cpu()
-            logits = F.interpolate(
-                panet_logits(asked, scene, shown),
-                truth.shape,
-                mode="bilinear",
-                align_corners=False,
+            shown = pool(features, weights[:, 1:])
+            found = learner.answer(
+                asked.to(device), scene.to(device), shown.to(device), (side, side)
             )
-            found = logits[0].argmax(0).numpy() == 1
+            logits = F.interpolate(found.cpu(), (side, side), mode="bilinear", align_corners=False)
+            marked = logits[0].argmax(0).numpy() == 1
             wanted, known = truth == identity, truth != IGNORE
-            values.append((found & wanted).sum() / max(1, ((found | wanted) & known).sum()))
+            values.append((marked & wanted).sum() / max(1, ((marked | wanted) & known).sum()))
         if values:
             result[name] = round(100 * float(np.mean(values)), 2)
     learner.train()

@@ -19,6 +19,7 @@ from .base import (
 )
 from .paia import Paia
 from .panet import Panet
+from .smcp import Smcp
 from .srofb import Srofb
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (Panet(), Paia(), Srofb(), Srofb.fast())}
+    {method.name: method for method in (Panet(), Paia(), Smcp(), Srofb(), Srofb.fast())}
 )
 
 

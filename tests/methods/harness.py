@@ -14,9 +14,11 @@ from fsseg_sdk.methods import AuxiliaryMethod, Fitted, Match, Method, NamedGraph
 from fsseg_sdk.methods.paia_settings import PaiaThreshold
 from fsseg_sdk.methods.panet import PanetSettings
 
+from .standins import smcp_graphs
+
 CHANNELS, GRID = 24, (9, 11)
 
-GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {}
+GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {"smcp": smcp_graphs}
 """Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
 
 
@@ -35,6 +37,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"panet": PanetSettings(background_parts=3), "distilled": False, "query_steps": 1},
         {"threshold": draw_threshold(), "steps": 3, "query_steps": 3},
         {"query_steps": 0, "radius": 0.5},
+    ),
+    "smcp": (
+        {"panet": PanetSettings(background_parts=3), "guide": "pseudo"},
+        {"passes": 1},
+        {"fusion": "shots", "pixels_per_cell": 3},
     ),
     "srofb": (
         {"panet": PanetSettings(background_parts=3), "fallback": "top_k"},

@@ -90,6 +90,11 @@ class BaseOnly(Sample):
     def read_labels(self) -> np.ndarray:
         return self.fold.hide_novel(self.inner.read_labels(), self.label)
 
+    def known_labels(self, labels: np.ndarray) -> np.ndarray:
+        if self.label == IGNORE or not self.fold.shows_novel(self.inner):
+            return labels
+        return self.fold.hide_novel(self.inner.read_labels(), IGNORE)
+
     def instances(self, identity: int) -> list[np.ndarray] | None:
         return None if identity in self.fold.novel else self.inner.instances(identity)
 

@@ -151,6 +151,11 @@ class Sample:
         """``[H, W]`` class ids alone; raises as :meth:`read` does."""
         return read_mask(self.mask)
 
+    def known_labels(self, labels: np.ndarray) -> np.ndarray:
+        """``[H, W]`` class ids for who learns to tell all classes apart, from those of
+        :meth:`read`: what a fold shows as background, without its being that, is to be ignored."""
+        return labels
+
     def instances(self, identity: int) -> list[np.ndarray] | None:
         """``[H, W] bool`` for each object of class ``identity``; None where the set or picture does
         not tell objects apart."""

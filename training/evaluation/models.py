@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fsseg_sdk import methods
 from training.evaluation.predictor import (
     How,
     Predictor,
@@ -19,6 +20,8 @@ from training.evaluation.protocols import Protocol
 from training.evaluation.provenance import trained
 from training.evaluation.torch_predictor import TorchPredictor
 from training.remembering import RememberingGraph
+from training.smcp.head import Head
+from training.smcp.split import torch_graphs, trained_head
 from training.torch_graph import TorchGraph, raw_encoder, trained_encoder
 
 
@@ -32,7 +35,8 @@ def of_checkpoint(path: Path | str, protocol: Protocol, how: How | None = None) 
         "encoder": header["encoder"]["name"],
         "trained": trained(header),
     }
-    return _of_encoder(encoder, header["method"], protocol, facts, how or How())
+    head = trained_head(path) if methods.get(header["method"]["name"]).graphs else None
+    return _of_encoder(encoder, header["method"], protocol, facts, how or How(), head)
 
 
 def of_weights(
@@ -56,8 +60,10 @@ def _of_encoder(
     protocol: Protocol,
     facts: Mapping[str, Any],
     how: How,
+    head: Head | None = None,
 ) -> Predictor:
-    """PANet in torch; every other method is the runtime's own, on the features of torch.
+    """PANet in torch; every other method is the runtime's own, on the features of torch. head: of a
+    method that has one.
 
     Raises:
         ValueError: the runtime's methods want one size of the input, the protocol has many.
@@ -82,7 +88,11 @@ def _of_encoder(
         "mean": list(encoder.mean),
         "std": list(encoder.std),
     }
-    segmenter = segmenter_on({"encoder": graph}, str(facts["name"]), method, entry, how.threads)
+    grid = torch_graph.outputs[0].shape[2:]
+    heads = {} if head is None else torch_graphs(head, (grid[0], grid[1]), bfloat16=how.bfloat16)
+    segmenter = segmenter_on(
+        {"encoder": graph, **heads}, str(facts["name"]), method, entry, how.threads
+    )
     own_facts = {
         **facts,
         "settings": settings_in_full(segmenter),

@@ -1,0 +1,121 @@
+"""A method's head as graphs of a bundle, and whether the runtime computes with them what torch
+does: by itself, and as a whole from pictures to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.onnx_graph import graph_to_onnx, round_to_half
+from export.parity import Parity, compare, worst_of
+from fsseg_sdk import Segmenter, methods
+from fsseg_sdk.backends import Graph, GraphSpec
+from training.scenes import draw_pair
+from training.smcp.head import Head
+from training.smcp.split import TAPS, head_specs, split_head, torch_graphs, trained_head
+from training.torch_graph import TorchGraph
+
+EPISODES, SIDE = 3, 96  # of drawn scenes, for the whole
+
+
+def head_of(checkpoint: Path | str, method: str) -> Head | None:
+    """The head of a checkpoint, if its method needs graphs beside the encoder."""
+    return trained_head(checkpoint) if methods.get(method).graphs else None
+
+
+def round_head(head: Head) -> None:
+    """As `round_to_half`. The classifier's weights are stored as one, whatever each of them has."""
+    round_to_half(head)
+    round_to_half(head.classifier, least=TAPS)
+
+
+def head_to_onnx(head: Head, grid: tuple[int, int]) -> dict[str, bytes]:
+    """The graphs by name; classes and pictures free, the grid fixed."""
+    graphs = {}
+    specs = head_specs(head.channels, head.fuse.out_channels, grid)
+    for name, module in split_head(head, grid).items():
+        infos = {info.name: info for info in specs[name].inputs}
+        free = {name for name, info in infos.items() if info.shape[0] == -1}
+        examples = {
+            name: torch.zeros(2 if name in free else info.shape[0], *info.shape[1:])
+            for name, info in infos.items()
+        }
+        (output,) = specs[name].outputs
+        graphs[name] = graph_to_onnx(module.eval(), examples, output.name, free)
+    return graphs
+
+
+def head_entries(head: Head, grid: tuple[int, int], storage: str) -> dict[str, Any]:
+    """Their entries in a manifest."""
+    specs = head_specs(head.channels, head.fuse.out_channels, grid, storage)
+    return {name: entry_of(spec) for name, spec in specs.items()}
+
+
+def entry_of(spec: GraphSpec) -> dict[str, Any]:
+    def tensors(infos: Any) -> list[dict[str, Any]]:
+        return [{"name": i.name, "dtype": i.dtype, "shape": list(i.shape)} for i in infos]
+
+    return {
+        "file": spec.file,
+        "inputs": tensors(spec.inputs),
+        "outputs": tensors(spec.outputs),
+        "storage": spec.storage,
+        "compute": spec.compute,
+    }
+
+
+def check_head(head: Head, graphs: Mapping[str, Graph], features: NDArray[np.float32]) -> Parity:
+    """The definition in torch, prototypes tiled and concatenated, against the split graphs.
+
+    ``features [B, C, h, w]`` meet prototypes out of all of them: the mean of a patch, a cell, and
+    none at all.
+    """
+    flat = features.transpose(1, 0, 2, 3).reshape(features.shape[1], -1)
+    patch = features[0, :, : features.shape[2] // 2 + 1].mean(axis=(1, 2))
+    prototypes = np.stack([patch, flat[:, -1], np.zeros_like(patch)]).astype(np.float32)
+    shares = graphs["smcp_prototype"].run({"prototypes": prototypes})["shares"]
+    query = graphs["smcp_query"].run({"features": features})["query"]
+    results = []
+    for index in range(len(features)):
+        one = torch.from_numpy(features[index : index + 1]).expand(len(prototypes), -1, -1, -1)
+        with torch.no_grad():
+            expected = head(one, torch.from_numpy(prototypes)).numpy()
+        for rows in (slice(None), slice(1)):
+            feeds = {"query": query[index : index + 1], "shares": shares[rows]}
+            found = graphs["smcp_head"].run(feeds)["logits"]
+            results.append(compare(expected[rows], found, largest(expected)))
+    return worst_of(results)
+
+
+def check_whole(
+    encoder: Any, head: Head, graphs: Mapping[str, Graph], manifest: Mapping[str, Any]
+) -> Parity:
+    """The method on drawn episodes, with torch's encoder and head and with `graphs`: its scores
+    before upsampling. One class, and two."""
+    size, grid = manifest["input"]["size"], manifest["features"]["grid"]
+    twins: Mapping[str, Graph] = {
+        "encoder": TorchGraph(encoder, (size[0], size[1])),
+        **torch_graphs(head, (grid[0], grid[1])),
+    }
+    torch_segmenter, segmenter = (Segmenter(own, manifest, threads=1) for own in (twins, graphs))
+    results = []
+    for seed in range(EPISODES):
+        (shown, families), (query, _) = draw_pair(np.random.default_rng(seed), SIDE)
+        support = {"first": [(shown, families == 1)]}
+        if seed and (families == 2).any():
+            support["second"] = [(shown, families == 2)]
+        expected, found = (
+            s.prepare(support).segment(query).logits for s in (torch_segmenter, segmenter)
+        )
+        results.append(compare(expected, found, largest(expected)))
+    return worst_of(results)
+
+
+def largest(logits: NDArray[np.float32]) -> float:
+    """Of which rounding is a share: a logit near 0 is the difference of large numbers."""
+    return max(1.0, float(np.abs(logits).max()))

@@ -1,0 +1,31 @@
+"""The benchmark of SMCP on small graphs: what it compares is the same, and its figures add up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import smcp
+from training.encoders import build_encoder
+
+
+def test_what_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_nodes = {"taps": ["conv2"]}  # exported fast
+    monkeypatch.setattr(smcp, "build_encoder", lambda name: build_encoder(name, few_nodes))
+    files = ["--json", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.svg")]
+    small = ["--side", "64", "--width", "32", "--encoders", "vgg16", "--forms", "paper"]
+    threads = torch.get_num_threads()
+    try:
+        assert smcp.main([*small, "--seconds", "0.1", *files]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "s.json").read_text())["vgg16, paper"]
+    assert found["share_percent"] == pytest.approx(100 * found["split"] / found["plain"])
+    assert found["query"] > found["encoder"] > 0 and found["without_head"] > 1
+    assert "two passes, of two plain ones" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "s.svg").read_text()

@@ -1,0 +1,1 @@
+"""SMCP: a prototype and features go through a head that is trained along with the encoder."""
