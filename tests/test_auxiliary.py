@@ -78,8 +78,8 @@ class TestPrepare:
         task = segmenter().prepare(support, {NAMES[1]: [grey]})
         assert [text[:8] for text in task.fitted.warnings] == ["label 2:"]
         assert task.fitted.warnings[0] in task.segment(QUERY).warnings
-        prototypes = task.fitted.fused.prototypes  # type: ignore[attr-defined]
-        plain = segmenter().prepare(support).fitted.fused.prototypes  # type: ignore[attr-defined]
+        prototypes = task.fitted.rough.prototypes  # type: ignore[attr-defined]
+        plain = segmenter().prepare(support).fitted.rough.prototypes  # type: ignore[attr-defined]
         assert np.array_equal(prototypes, plain)
 
     def test_the_one_liner(self) -> None:

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .base import Match, NamedGraph, Presence, Shots, State, check_state
+from .base import Match, NamedGraph, Shots, State, check_state
 from .facts import support_facts
 from .fusion import Pictures, Start, kept_cells
 from .paia_settings import PaiaSettings
-from .panet import Panet, PanetFitted
+from .panet import OnPanet, Panet, PanetFitted
 
 __all__ = ["Paia", "PaiaFitted"]
 
@@ -39,19 +39,15 @@ _EVERY_WAY = np.full(1, -1, np.int64)
 
 
 @dataclass(frozen=True)
-class PaiaFitted:
-    """fused: the match by the prototypes that the auxiliary pictures have joined. start: of the
+class PaiaFitted(OnPanet):
+    """rough: the match by the prototypes that the auxiliary pictures have joined. start: of the
     fusion with a query."""
 
-    fused: PanetFitted
+    rough: PanetFitted
     start: Start
     settings: PaiaSettings
     warnings: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-
-    @property
-    def n_ways(self) -> int:
-        return self.fused.n_ways
 
     def match(
         self,
@@ -60,7 +56,7 @@ class PaiaFitted:
         *,
         threads: int | None = None,
     ) -> Match:
-        before = self.fused.match(features, threads=threads)
+        before = self.rough.match(features, threads=threads)
         if not self.settings.query_steps:
             return before
         logits = np.empty_like(before.logits)
@@ -71,15 +67,9 @@ class PaiaFitted:
             weights = None if whole or extents is None else coverage(extents[index], grid)[None]
             own = Pictures(query, _EVERY_WAY, weights)
             fusion = self.start.fuse(own, self.settings, self.settings.query_steps, threads)
-            sharper = replace(self.fused, prototypes=fusion.prototypes)
+            sharper = replace(self.rough, prototypes=fusion.prototypes)
             logits[index] = sharper.match(query, threads=threads).logits[0]
         return Match(logits, evidence=before.logits)
-
-    def presence(self, evidence: NDArray[np.float32]) -> Presence:
-        return self.fused.presence(evidence)
-
-    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.fused.describe(evidence)
 
 
 class Paia:
@@ -131,7 +121,7 @@ class Paia:
             )
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        panet = settings if method == _PANET.name else settings.get("panet", {})
+        panet = _PANET.settings_from(method, settings)
         return {"panet": {**panet, "background": "pool-of-pixels"}}
 
     def fit(

@@ -28,7 +28,7 @@ from .presence import PresenceModel, SupportFacts, presence_descriptors, presenc
 from .settings import check_range
 from .weak import refine_weak
 
-__all__ = ["Panet", "PanetFitted", "PanetSettings"]
+__all__ = ["OnPanet", "Panet", "PanetFitted", "PanetSettings"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,23 @@ class PanetFitted:
 
     def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
         return presence_descriptors(evidence / np.float32(self.scale), self.facts)
+
+
+class OnPanet:
+    """The fitted support of a method that begins with PANet's match, `rough`; whether a class is
+    there at all is judged by that alone."""
+
+    rough: PanetFitted
+
+    @property
+    def n_ways(self) -> int:
+        return self.rough.n_ways
+
+    def presence(self, evidence: NDArray[np.float32]) -> Presence:
+        return self.rough.presence(evidence)
+
+    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.rough.describe(evidence)
 
 
 class Panet:
@@ -164,7 +181,8 @@ class Panet:
         )
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        own: Mapping[str, Any] = settings.get("panet", {})  # of a method that starts from these
+        """Also for a method that begins with PANet's match: its ``panet``."""
+        own: Mapping[str, Any] = settings if method == self.name else settings.get("panet", {})
         return own
 
     def fit(

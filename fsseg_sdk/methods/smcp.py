@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..errors import BackendError
-from .base import Match, NamedGraph, Presence, Shots, State
-from .panet import Panet, PanetFitted
+from .base import Match, NamedGraph, Shots, State
+from .panet import OnPanet, Panet, PanetFitted
 from .parts import EPS
 from .smcp_settings import SmcpSettings
 
@@ -43,7 +43,7 @@ _Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class SmcpFitted:
+class SmcpFitted(OnPanet):
     """prototypes: [N, C], the support's. counts: [N] labelled pictures of each. shares: [N, W, 9],
     what the prototypes give to the head's first convolution."""
 
@@ -55,10 +55,6 @@ class SmcpFitted:
     settings: SmcpSettings
     warnings: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid", "none"] = "sigmoid"
-
-    @property
-    def n_ways(self) -> int:
-        return len(self.prototypes)
 
     def match(
         self,
@@ -118,12 +114,6 @@ class SmcpFitted:
             logits[first : first + _AT_A_TIME] = run(self.graphs, _HEAD, feeds, "logits", expected)
         return logits
 
-    def presence(self, evidence: _Array) -> Presence:
-        return self.rough.presence(evidence)
-
-    def describe(self, evidence: _Array) -> _Array:
-        return self.rough.describe(evidence)
-
 
 def prototype_shares(
     prototypes: _Array, graphs: Mapping[str, NamedGraph], width: int = -1
@@ -176,7 +166,7 @@ class Smcp:
         _PANET.check(state, channels)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"panet": settings if method == _PANET.name else settings.get("panet", {})}
+        return {"panet": _PANET.settings_from(method, settings)}
 
     def fit(
         self,

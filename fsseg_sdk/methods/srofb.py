@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .base import Match, NamedGraph, Presence, Shots, State, check_state
+from .base import Match, NamedGraph, Shots, State, check_state
 from .cells import Samples, balanced, spread, thinned
-from .panet import Panet, PanetFitted
+from .panet import OnPanet, Panet, PanetFitted
 from .srofb_settings import BUDGET, SrofbFastSettings, SrofbSettings
 from .weak import refine_weak
 
@@ -37,7 +37,7 @@ _NOT_LEARNED = "the classifier did not learn on this picture: this is the match 
 
 
 @dataclass(frozen=True)
-class SrofbFitted:
+class SrofbFitted(OnPanet):
     """support: labelled cells, whose weights are in cells. start: the network that a query starts
     from."""
 
@@ -48,10 +48,6 @@ class SrofbFitted:
     settings: SrofbSettings
     warnings: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-
-    @property
-    def n_ways(self) -> int:
-        return self.rough.n_ways
 
     def match(
         self,
@@ -117,12 +113,6 @@ class SrofbFitted:
         logits *= own.match_share * own.temperature / self.rough.scale
         logits += (1 - own.match_share) * scores
         return ()
-
-    def presence(self, evidence: NDArray[np.float32]) -> Presence:
-        return self.rough.presence(evidence)
-
-    def describe(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.rough.describe(evidence)
 
 
 def train(
@@ -197,11 +187,9 @@ class Srofb:
         check_state(State(state.way, own), tails)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        if method == _PANET.name:
-            return {"panet": settings}
         if method in _NAMES:  # how it learns carries over, how much it computes does not
             return {name: value for name, value in settings.items() if name not in BUDGET}
-        return {"panet": settings.get("panet", {})}
+        return {"panet": _PANET.settings_from(method, settings)}
 
     def fit(
         self,

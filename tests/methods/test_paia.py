@@ -148,7 +148,7 @@ class TestEquations:
         shots.features[0][:, labels[0] > 0] += side[:, None]
         own = case(query_steps=0)
         alone = panet(shots).prototypes[1]
-        found = fitted(own, own.with_auxiliary(shots, pictures)).fused.prototypes[1]
+        found = fitted(own, own.with_auxiliary(shots, pictures)).rough.prototypes[1]
         truth = pictures.features.transpose(0, 2, 3, 1)[marks > 0].mean(axis=0)
         assert np.linalg.norm(found - truth) < 0.5 * np.linalg.norm(alone - truth)
 
@@ -166,8 +166,8 @@ class TestPresence:
         own = case()
         shots, _ = draw_shots([0, 1])
         found = fitted(own, own.with_auxiliary(shots, draw_auxiliary([0, 1])[0]))
-        mine, plain = found.fused.facts, panet(shots).facts
-        unit = found.fused.prototypes / np.linalg.norm(found.fused.prototypes, axis=1)[:, None]
+        mine, plain = found.rough.facts, panet(shots).facts
+        unit = found.rough.prototypes / np.linalg.norm(found.rough.prototypes, axis=1)[:, None]
         region = shots.features[0][:, shots.foreground[0] > 0]
         cosines = unit[1] @ (region / np.linalg.norm(region, axis=0))
         assert abs(float(mine.self_cosine[0]) - cosines.mean()) <= 1e-5
@@ -184,8 +184,8 @@ class TestNothingToLearnFrom:
         found = fitted(own, own.with_auxiliary(shots, both))
         assert [text.split(":")[0] for text in found.warnings] == ["label 2"]
         expected = panet(shots).prototypes
-        assert np.array_equal(found.fused.prototypes[[0, 2]], expected[[0, 2]])
-        assert not np.array_equal(found.fused.prototypes[1], expected[1])
+        assert np.array_equal(found.rough.prototypes[[0, 2]], expected[[0, 2]])
+        assert not np.array_equal(found.rough.prototypes[1], expected[1])
 
     def test_distances_that_are_all_zero(self) -> None:
         """A picture of nothing but the prototype: its normalised distances are 0 and pass."""
@@ -197,7 +197,7 @@ class TestNothingToLearnFrom:
             chosen = case(query_steps=0, radius=radius)
             found = fitted(chosen, chosen.with_auxiliary(shots, Auxiliary(same, np.zeros(1, int))))
             assert found.start.counts.tolist() == [counted]
-            assert np.abs(found.fused.prototypes[1] - prototype).max() <= 1e-6
+            assert np.abs(found.rough.prototypes[1] - prototype).max() <= 1e-6
         kept = PAIA.kept(
             own.with_auxiliary(shots, Auxiliary(same, np.zeros(1, int))), 1, own.settings
         )
