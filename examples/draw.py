@@ -49,8 +49,9 @@ def _blur(field: Field, radius: float) -> Field:
     return np.asarray(image, np.float64) / 255
 
 
-def _shade(kind: str, height: Field, second: NDArray[np.bool_], pixel: float, light: Field,
-           finish: float) -> Field:
+def _shade(
+    kind: str, height: Field, second: NDArray[np.bool_], pixel: float, light: Field, finish: float
+) -> Field:
     """[H, W, 3] light that comes from a part; `pixel` is its size in cm."""
     slope_y, slope_x = np.gradient(height, pixel)
     normal = np.stack([-slope_x, -slope_y, np.ones_like(height)], -1)
@@ -59,8 +60,10 @@ def _shade(kind: str, height: Field, second: NDArray[np.bool_], pixel: float, li
     half /= np.linalg.norm(half)
     facing = np.maximum(normal @ light, 0)
     gleam = np.maximum(normal @ half, 0)
-    mirrored_x, mirrored_y = 2 * normal[..., 0] * normal[..., 2], 2 * normal[..., 1] * normal[...,
-                                                                                              2]
+    mirrored_x, mirrored_y = (
+        2 * normal[..., 0] * normal[..., 2],
+        2 * normal[..., 1] * normal[..., 2],
+    )
     room = 0.30 + 0.26 * np.sin(5 * mirrored_x + 2 * mirrored_y + 6 * finish) + 0.25 * facing
     shown = np.zeros((*height.shape, 3))
     for place, name in zip((~second, second), MATERIALS[kind], strict=True):
@@ -78,29 +81,36 @@ def _shade(kind: str, height: Field, second: NDArray[np.bool_], pixel: float, li
 def _shifted(layer: Field, down: int, across: int) -> Field:
     """The layer moved; nothing comes in at the borders."""
     moved = np.roll(layer, (down, across), (0, 1))
-    moved[:down if down > 0 else 0] = moved[down if down < 0 else len(moved):] = 0
-    moved[:, :across if across > 0 else 0] = moved[:, across if across < 0 else moved.shape[1]:] = 0
+    moved[: down if down > 0 else 0] = moved[down if down < 0 else len(moved) :] = 0
+    moved[:, : across if across > 0 else 0] = moved[
+        :, across if across < 0 else moved.shape[1] :
+    ] = 0
     return moved
 
 
-def _places(kinds: list[str], width: float, height: float,
-            rng: np.random.Generator) -> list[tuple[str, float, float]]:
+def _places(
+    kinds: list[str], width: float, height: float, rng: np.random.Generator
+) -> list[tuple[str, float, float]]:
     """Where each part's middle lies, in cm; what finds no room after 200 tries is left out."""
     placed: list[tuple[str, float, float]] = []
     for kind in kinds:
         reach = RADIUS[kind]
         for _ in range(200):
-            x, y = rng.uniform(reach * 0.9, width - reach * 0.9), rng.uniform(reach * 0.9,
-                                                                              height - reach * 0.9)
-            if all(np.hypot(x - a, y - b) > 0.9 * (reach + RADIUS[other]) for other, a,
-                   b in placed):
+            x, y = (
+                rng.uniform(reach * 0.9, width - reach * 0.9),
+                rng.uniform(reach * 0.9, height - reach * 0.9),
+            )
+            if all(
+                np.hypot(x - a, y - b) > 0.9 * (reach + RADIUS[other]) for other, a, b in placed
+            ):
                 placed.append((kind, x, y))
                 break
     return placed
 
 
-def picture(rng: np.random.Generator, size: int, seed: int) -> tuple[NDArray[np.uint8],
-                                                                     NDArray[np.uint8]]:
+def picture(
+    rng: np.random.Generator, size: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One picture [3/4 size, size, 3] and its labels (0 background, 1 + index in PARTS)."""
     name = str(rng.choice(list(SURFACES)))
     kinds = [str(kind) for kind in rng.choice(PARTS, int(rng.integers(2, 5)), replace=False)]
@@ -119,14 +129,18 @@ def picture(rng: np.random.Generator, size: int, seed: int) -> tuple[NDArray[np.
     y, x = (np.mgrid[0:rows, 0:columns] + 0.5) * pixel
     for kind, middle_x, middle_y in _places(kinds, span, span * rows / columns, rng):
         top, left = (max(int((m - RADIUS[kind] - 0.3) / pixel), 0) for m in (middle_y, middle_x))
-        window = (slice(top, int((middle_y + RADIUS[kind] + 0.3) / pixel)),
-                  slice(left, int((middle_x + RADIUS[kind] + 0.3) / pixel)))
+        window = (
+            slice(top, int((middle_y + RADIUS[kind] + 0.3) / pixel)),
+            slice(left, int((middle_x + RADIUS[kind] + 0.3) / pixel)),
+        )
         turn = rng.uniform(0, 2 * np.pi)
         dx, dy = x[window] - middle_x, y[window] - middle_y
-        height, second = RELIEFS[kind](dx * np.cos(turn) + dy * np.sin(turn),
-                                       dy * np.cos(turn) - dx * np.sin(turn))
-        parts.append((window, height, _shade(kind, height, second, pixel, light,
-                                             float(rng.uniform()))))
+        height, second = RELIEFS[kind](
+            dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+        )
+        parts.append(
+            (window, height, _shade(kind, height, second, pixel, light, float(rng.uniform())))
+        )
         for step in np.linspace(0.15, 1, 6):  # the shadow, layer upon layer
             reach = height.max() * step / light[2] / pixel
             layer = np.zeros_like(dark)
@@ -145,8 +159,9 @@ def _develop(shown: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     rows, columns, _ = shown.shape
     small = shown.reshape(rows // SHARP, SHARP, columns // SHARP, SHARP, 3).mean((1, 3))
     small = small * rng.uniform(0.8, 1.3) * (1 + rng.normal(0, 0.04, 3))
-    curve = (1 - np.exp(-1.35 * np.maximum(small, 0))) ** (1 / 2.2) + rng.normal(0, 0.012,
-                                                                                 small.shape)
+    curve = (1 - np.exp(-1.35 * np.maximum(small, 0))) ** (1 / 2.2) + rng.normal(
+        0, 0.012, small.shape
+    )
     return (np.clip(curve, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -154,21 +169,24 @@ def _reduce(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """[H, W] -> [H / SHARP, W / SHARP]: the label of at least half of the small pixels."""
     rows, columns = labels.shape
     cells = labels.reshape(rows // SHARP, SHARP, columns // SHARP, SHARP).swapaxes(1, 2)
-    return np.sort(cells.reshape(rows // SHARP, columns // SHARP, -1), axis=-1)[...,
-                                                                                SHARP * SHARP // 2]
+    return np.sort(cells.reshape(rows // SHARP, columns // SHARP, -1), axis=-1)[
+        ..., SHARP * SHARP // 2
+    ]
 
 
 def main() -> int:
     """Parse the command line and draw."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     modes = parser.add_subparsers(dest="mode", required=True)
     data = modes.add_parser("dataset", help="a labelled data set")
     data.add_argument("out", type=Path)
     data.add_argument("--count", type=int, default=60)
     data.add_argument("--seed", type=int, default=0)
-    data.add_argument("--size", type=int, default=320,
-                      help="width in pixels, a multiple of 4 (default: 320)")
+    data.add_argument(
+        "--size", type=int, default=320, help="width in pixels, a multiple of 4 (default: 320)"
+    )
     arguments = parser.parse_args()
     if arguments.count < 1 or arguments.size < 32 or arguments.size % 4:
         parser.error("--count must be at least 1, --size a multiple of 4 and at least 32")
@@ -178,12 +196,14 @@ def main() -> int:
 
     def pictures() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         for number in range(arguments.count):
-            yield picture(np.random.default_rng([arguments.seed, number]), arguments.size,
-                          arguments.seed)
+            yield picture(
+                np.random.default_rng([arguments.seed, number]), arguments.size, arguments.seed
+            )
 
     source = f"examples/draw.py dataset --seed {arguments.seed} --size {arguments.size}"
-    write_dataset(arguments.out, "parts", PARTS, source, pictures(),
-                  "drawn from above, simply shaded")
+    write_dataset(
+        arguments.out, "parts", PARTS, source, pictures(), "drawn from above, simply shaded"
+    )
     return 0
 
 

@@ -34,9 +34,13 @@ def _apple() -> Part:
     height = 3.25 * np.cos(down) - 1.5 * _bump(down, 0.42) + 0.85 * _bump(np.pi - down, 0.36)
     stem = tube(_stem(np.array([0, 0, 1.6]), np.array([0.4, 0.2, 3.9]), 0.14), 0.14)
     leaning = rotation(0, 35) @ rotation(2, 40)
-    return Part((("Apple", turn(radius, height * (1 + 0.02 * np.cos(angle))), "apple"),
-                 ("Stem", stem, "stem")),
-                (np.eye(3), leaning, leaning))
+    return Part(
+        (
+            ("Apple", turn(radius, height * (1 + 0.02 * np.cos(angle))), "apple"),
+            ("Stem", stem, "stem"),
+        ),
+        (np.eye(3), leaning, leaning),
+    )
 
 
 def _lemon() -> Part:
@@ -44,19 +48,24 @@ def _lemon() -> Part:
     radius = 2.55 * np.sin(down) * (1 + 0.015 * np.cos(3 * angle + 2 * down))
     height = 3.1 * np.cos(down) + 0.85 * _bump(down, 0.26) - 0.55 * _bump(np.pi - down, 0.30)
     lying = rotation(1, 84)
-    return Part((("Lemon", turn(radius, height + 0 * angle), "lemon"),),
-                (lying, lying @ rotation(2, 90)))
+    return Part(
+        (("Lemon", turn(radius, height + 0 * angle), "lemon"),), (lying, lying @ rotation(2, 90))
+    )
 
 
 def _orange() -> Part:
     down, angle = _down(), angles(AROUND)
     radius = 3.6 * np.sin(down) * (1 + 0.008 * np.cos(3 * angle + 1))
     height = 3.4 * np.cos(down) - 0.22 * _bump(down, 0.16) + 0.1 * _bump(np.pi - down, 0.2)
-    button = turn(np.array([1e-4, 0.16, 0.27, 0.3])[:, None] * (1 + 0.25 * np.cos(5 * angle)),
-                  np.array([3.28, 3.27, 3.24, 3.1])[:, None])
+    button = turn(
+        np.array([1e-4, 0.16, 0.27, 0.3])[:, None] * (1 + 0.25 * np.cos(5 * angle)),
+        np.array([3.28, 3.27, 3.24, 3.1])[:, None],
+    )
     rests = (rotation(0, 30), rotation(0, 75) @ rotation(2, 20), rotation(0, 150))
-    return Part((("Orange", turn(radius, height + 0 * angle), "orange"),
-                 ("Button", button, "button")), rests)
+    return Part(
+        (("Orange", turn(radius, height + 0 * angle), "orange"), ("Button", button, "button")),
+        rests,
+    )
 
 
 MAKERS: dict[str, Callable[[], Part]] = {"apple": _apple, "lemon": _lemon, "orange": _orange}

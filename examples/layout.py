@@ -42,9 +42,14 @@ def write_picture(path: Path, picture: NDArray[np.uint8], limit: int | None = No
             return
 
 
-def write_dataset(folder: Path, name: str, classes: Sequence[str], source: str,
-                  pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
-                  note: str = "") -> None:
+def write_dataset(
+    folder: Path,
+    name: str,
+    classes: Sequence[str],
+    source: str,
+    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    note: str = "",
+) -> None:
     """Write pictures [H, W, 3] with masks [H, W] (0, or k: k-th of `classes`) as a data set.
 
     Every fourth picture is split "val", the others "train". Raises FileExistsError rather than mix
@@ -64,13 +69,28 @@ def write_dataset(folder: Path, name: str, classes: Sequence[str], source: str,
         found = [(k, share) for k, share in shares if share]
         for k, _ in found:
             counts[classes[k - 1]] += 1
-        lines.append(json.dumps({
-            "image": image_name, "mask": mask_name, "split": "val" if number % 4 == 3 else "train",
-            "classes": [{"id": k, "name": classes[k - 1], "frac": round(share, 5)} for k,
-                        share in found],
-            "source": f"{source}, picture {number}"}))
-    meta = {"name": name, "classes": ["background", *classes], "licence": LICENCE, "note": note,
-            "mask": "8-bit palette PNG: 0 background, k class id", "images": len(lines),
-            "images_per_class": counts}
+        lines.append(
+            json.dumps(
+                {
+                    "image": image_name,
+                    "mask": mask_name,
+                    "split": "val" if number % 4 == 3 else "train",
+                    "classes": [
+                        {"id": k, "name": classes[k - 1], "frac": round(share, 5)}
+                        for k, share in found
+                    ],
+                    "source": f"{source}, picture {number}",
+                }
+            )
+        )
+    meta = {
+        "name": name,
+        "classes": ["background", *classes],
+        "licence": LICENCE,
+        "note": note,
+        "mask": "8-bit palette PNG: 0 background, k class id",
+        "images": len(lines),
+        "images_per_class": counts,
+    }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     (folder / "index.jsonl").write_text("".join(line + "\n" for line in lines))

@@ -82,13 +82,17 @@ def tube(path: Array, radius: float, sides: int = 14, phase: float = 0.0) -> Mes
         normal[k] = seed
     side = np.cross(tangent, normal)
     angle = angles(sides) + phase
-    circle = (np.cos(angle)[:, None] * normal[:, None] + np.sin(angle)[:, None] * side[:, None])
+    circle = np.cos(angle)[:, None] * normal[:, None] + np.sin(angle)[:, None] * side[:, None]
     ends = [(0, 1e-3, 0.0), (0, 0.82, 0.0), (0, 1.0, 0.18)]
-    rings = [path[k] + circle[k] * radius * scale + tangent[k] * radius * shift for k, scale,
-             shift in ends]
+    rings = [
+        path[k] + circle[k] * radius * scale + tangent[k] * radius * shift
+        for k, scale, shift in ends
+    ]
     rings += [path[k] + circle[k] * radius for k in range(1, len(path) - 1)]
-    rings += [path[-1] + circle[-1] * radius * scale - tangent[-1] * radius * shift for _, scale,
-              shift in ends[::-1]]
+    rings += [
+        path[-1] + circle[-1] * radius * scale - tangent[-1] * radius * shift
+        for _, scale, shift in ends[::-1]
+    ]
     return loft(np.stack(rings))
 
 
@@ -103,8 +107,9 @@ def corner_normals(mesh: Mesh) -> Array:
     around = np.full((len(mesh.vertices), int(rank.max()) + 1), -1, np.int64)
     around[vertex, rank] = order // 3
     total = np.zeros_like(corners)
-    for near in np.moveaxis(around[mesh.faces], -1,
-                            0):  # near [F, 3]: one face around each corner, -1 = none
+    for near in np.moveaxis(
+        around[mesh.faces], -1, 0
+    ):  # near [F, 3]: one face around each corner, -1 = none
         close = (near >= 0) & (np.einsum("fcx,fx->fc", unit[near], unit) > SMOOTH_COSINE)
         total += area[near] * close[..., None]
     return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
@@ -113,11 +118,13 @@ def corner_normals(mesh: Mesh) -> Array:
 def pov_mesh(name: str, mesh: Mesh) -> str:
     """POV-Ray's `#declare name = mesh2 {...}` with smoothed normals, zero-area faces left out."""
     corners = mesh.vertices[mesh.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
-                          axis=1)
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     keep = area > 1e-9
-    normals, index = np.unique(corner_normals(mesh)[keep].round(4).reshape(-1, 3), axis=0,
-                               return_inverse=True)
+    normals, index = np.unique(
+        corner_normals(mesh)[keep].round(4).reshape(-1, 3), axis=0, return_inverse=True
+    )
     parts = [f"#declare {name} = mesh2 {{", _block("vertex_vectors", mesh.vertices, "%.4f")]
     parts.append(_block("normal_vectors", normals, "%.4f"))
     parts.append(_block("face_indices", mesh.faces[keep], "%d"))

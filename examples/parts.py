@@ -46,11 +46,21 @@ def _bolt() -> Part:
     shaft: Rings = [(1e-4, 0), (radius - 0.17, 0), (radius - 0.16, 0.002), (radius - 0.1, 0.07)]
     shaft += _thread(radius, 0.1, 2.75, 0.15)
     shaft += [
-        (radius, 2.8), (radius, length - 0.04), (radius + 0.04, length), (flat, length),
-        (flat, length + 0.03), (outline - 0.02, length + 0.03), (outline, length + 0.06),
-        (outline, top - drop - 0.02), (outline - 0.02, top - drop),
-        ((outline + flat) / 2, top - drop / 2), (flat, top - 0.002), (flat - 0.02, top),
-        (0.55, top), (0.5, top - 0.04), (1e-4, top - 0.04)
+        (radius, 2.8),
+        (radius, length - 0.04),
+        (radius + 0.04, length),
+        (flat, length),
+        (flat, length + 0.03),
+        (outline - 0.02, length + 0.03),
+        (outline, length + 0.06),
+        (outline, top - drop - 0.02),
+        (outline - 0.02, top - drop),
+        ((outline + flat) / 2, top - drop / 2),
+        (flat, top - 0.002),
+        (flat - 0.02, top),
+        (0.55, top),
+        (0.5, top - 0.04),
+        (1e-4, top - 0.04),
     ]
     # On its side it touches the ground with a flat of the head and with the end of the thread.
     tilt = float(np.degrees(np.arcsin((apothem - radius + 0.05) / length)))
@@ -64,21 +74,36 @@ def _nut() -> Part:
     drop = np.maximum(outline - flat, 0) * 0.5
     collar = height + 0.3
     body: Rings = [
-        (bore + 0.07, 0), (flat - 0.02, 0), (flat, 0.002), (outline - 0.01, drop),
-        (outline, drop + 0.02), (outline, height - drop - 0.02), (outline - 0.02, height - drop),
-        (flat, height), (flat - 0.05, height + 0.02), (flat - 0.07, height + 0.06),
-        (flat - 0.07, collar - 0.1), (flat - 0.1, collar - 0.02), (flat - 0.17, collar),
-        (flat - 0.24, collar - 0.02)
+        (bore + 0.07, 0),
+        (flat - 0.02, 0),
+        (flat, 0.002),
+        (outline - 0.01, drop),
+        (outline, drop + 0.02),
+        (outline, height - drop - 0.02),
+        (outline - 0.02, height - drop),
+        (flat, height),
+        (flat - 0.05, height + 0.02),
+        (flat - 0.07, height + 0.06),
+        (flat - 0.07, collar - 0.1),
+        (flat - 0.1, collar - 0.02),
+        (flat - 0.17, collar),
+        (flat - 0.24, collar - 0.02),
     ]
     body += [(flat - 0.25, height), (bore, height)]
     body += [(r, z) for r, z in reversed(_thread(bore + 0.08, 0.06, height - 0.02, 0.15))]
     outer, inner, low = flat - 0.255, bore - 0.02, height - 0.1
     insert: Rings = [
-        (inner, low), (outer, low), (outer, collar - 0.08), (outer - 0.03, collar - 0.06),
-        (inner + 0.05, collar - 0.06), (inner, collar - 0.1)
+        (inner, low),
+        (outer, low),
+        (outer, collar - 0.08),
+        (outer - 0.03, collar - 0.06),
+        (inner + 0.05, collar - 0.06),
+        (inner, collar - 0.1),
     ]
-    pieces = (("Nut", turn(*_rows(body), closed=True), "steel"),
-              ("Insert", turn(*_rows(insert), closed=True), "nylon"))
+    pieces = (
+        ("Nut", turn(*_rows(body), closed=True), "steel"),
+        ("Insert", turn(*_rows(insert), closed=True), "nylon"),
+    )
     return Part(pieces, (np.eye(3), np.eye(3), rotation(0, 180)))
 
 
@@ -89,14 +114,27 @@ def _gear() -> Part:
     outline = root + (tip - root) * np.clip((wave - 0.25) / 0.42, 0, 1)
     rim, hub, bore, web = 1.28, 0.66, 0.34, 0.17
     rings: Rings = [
-        (outline - 0.04, 0), (outline, 0.04), (outline, height - 0.04), (outline - 0.04, height),
-        (rim + 0.04, height), (rim, height - 0.04), (rim - 0.02, height - web + 0.03),
-        (rim - 0.06, height - web), (hub + 0.06, height - web), (hub + 0.02, height - web + 0.04),
-        (hub, height + 0.16), (hub - 0.04, height + 0.2), (bore + 0.04, height + 0.2),
-        (bore, height + 0.16), (bore, 0.04), (bore + 0.04, 0)
+        (outline - 0.04, 0),
+        (outline, 0.04),
+        (outline, height - 0.04),
+        (outline - 0.04, height),
+        (rim + 0.04, height),
+        (rim, height - 0.04),
+        (rim - 0.02, height - web + 0.03),
+        (rim - 0.06, height - web),
+        (hub + 0.06, height - web),
+        (hub + 0.02, height - web + 0.04),
+        (hub, height + 0.16),
+        (hub - 0.04, height + 0.2),
+        (bore + 0.04, height + 0.2),
+        (bore, height + 0.16),
+        (bore, 0.04),
+        (bore + 0.04, 0),
     ]
-    return Part((("Gear", turn(*_rows(rings, around), closed=True), "brass"),),
-                (np.eye(3), np.eye(3), rotation(0, 180)))
+    return Part(
+        (("Gear", turn(*_rows(rings, around), closed=True), "brass"),),
+        (np.eye(3), np.eye(3), rotation(0, 180)),
+    )
 
 
 def _ring() -> Part:
@@ -115,14 +153,26 @@ def _knob() -> Part:
     for bend in np.radians(np.arange(15, 91, 15)):  # a generous round over the edge
         skirt.append((outline - 0.22 * (1 - np.cos(bend)), 0.98 + 0.22 * np.sin(bend)))
     crown: Rings = [
-        (0.95, 1.24), (0.72, 1.26), (0.68, 1.24), (0.66, 1.18), (0.5, 1.165), (0.25, 1.16),
-        (1e-4, 1.16)
+        (0.95, 1.24),
+        (0.72, 1.26),
+        (0.68, 1.24),
+        (0.66, 1.18),
+        (0.5, 1.165),
+        (0.25, 1.16),
+        (1e-4, 1.16),
     ]
     bush: Rings = [
-        (0.16, 0.5), (0.16, -0.04), (0.2, -0.06), (0.29, -0.06), (0.31, -0.03), (0.31, 0.5)
+        (0.16, 0.5),
+        (0.16, -0.04),
+        (0.2, -0.06),
+        (0.29, -0.06),
+        (0.31, -0.03),
+        (0.31, 0.5),
     ]
-    pieces = (("Knob", turn(*_rows(base + skirt + crown, around)), "plastic"),
-              ("Bush", turn(*_rows(bush), closed=True), "brass"))
+    pieces = (
+        ("Knob", turn(*_rows(base + skirt + crown, around)), "plastic"),
+        ("Bush", turn(*_rows(bush), closed=True), "brass"),
+    )
     return Part(pieces, (np.eye(3), np.eye(3), np.eye(3), rotation(0, 180)))
 
 
@@ -158,6 +208,13 @@ def _pin() -> Part:
 
 
 MAKERS: dict[str, Callable[[], Part]] = {
-    "bolt": _bolt, "nut": _nut, "gear": _gear, "ring": _ring, "knob": _knob, "spring": _spring,
-    "washer": _washer, "key": _key, "pin": _pin,
+    "bolt": _bolt,
+    "nut": _nut,
+    "gear": _gear,
+    "ring": _ring,
+    "knob": _knob,
+    "spring": _spring,
+    "washer": _washer,
+    "key": _key,
+    "pin": _pin,
 }

@@ -32,8 +32,9 @@ class Shot:
     def scene(self) -> Scene:
         """The arranged scene; the same every time."""
         camera = Camera(self.span, self.tilt, self.turn, aspect=self.size[0] / self.size[1])
-        items = arrange(self.kinds, camera, np.random.default_rng(self.seed), rail=self.rail,
-                        gap=self.gap)
+        items = arrange(
+            self.kinds, camera, np.random.default_rng(self.seed), rail=self.rail, gap=self.gap
+        )
         return Scene(self.surface, self.light, camera, items, self.seed, self.rail)
 
 
@@ -48,7 +49,7 @@ class Case:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    """"bolt 2, nut" -> ("bolt", "bolt", "nut")."""
+    """ "bolt 2, nut" -> ("bolt", "bolt", "nut")."""
     kinds: list[str] = []
     for entry in text.split(", "):
         name, _, count = entry.partition(" ")
@@ -60,8 +61,9 @@ _SMALL = (800, 600)
 
 SHOTS: dict[str, Shot] = {
     "bolt-support": Shot("green belt", "panels", _kinds("bolt, knob, washer"), 13, 28, 34),
-    "bolt-belt": Shot("green belt", "panels", _kinds("bolt 3, gear, ring, spring, key"), 20, 34, 34,
-                      9, 7.6),
+    "bolt-belt": Shot(
+        "green belt", "panels", _kinds("bolt 3, gear, ring, spring, key"), 20, 34, 34, 9, 7.6
+    ),
     "bolt-bench": Shot("oak bench", "lamp", _kinds("bolt 2, knob, nut, key, ring"), 17, 36, 34),
     "knob-support": Shot("steel table", "window", _kinds("knob, spring, washer, bolt"), 14, 22, 37),
     "knob-bench": Shot("walnut bench", "sun", _kinds("knob 3, bolt, ring, pin, gear"), 19, 32, 15),
@@ -72,30 +74,58 @@ SHOTS: dict[str, Shot] = {
     "spring-3": Shot("steel table", "panels", _kinds("spring, knob"), 11, 25, 31, size=_SMALL),
     "spring-4": Shot("white belt", "hall", _kinds("spring, bolt"), 12, 35, 30, size=_SMALL),
     "spring-5": Shot("slate", "lamp", _kinds("spring, gear"), 11.5, 12, 32, size=_SMALL),
-    "spring-line": Shot("black belt", "hall",
-                        _kinds("spring 4, knob, gear 2, bolt 2, ring 2, nut 2, washer, pin"), 27,
-                        33,
-                        23, 0, 7.4, (1920, 1080)),
+    "spring-line": Shot(
+        "black belt",
+        "hall",
+        _kinds("spring 4, knob, gear 2, bolt 2, ring 2, nut 2, washer, pin"),
+        27,
+        33,
+        23,
+        0,
+        7.4,
+        (1920, 1080),
+    ),
     "gear-support": Shot("concrete", "window", _kinds("gear, ring, pin"), 13, 24, 35),
-    "two-line": Shot("blue belt", "hall", _kinds("bolt 3, gear 3, ring, knob, nut"), 22, 30, 25, -8,
-                     8.2),
-    "absent-belt": Shot("green belt", "panels", _kinds("gear, ring, spring, knob 2, washer"), 19,
-                        34, 26, 9, 7.6),
+    "two-line": Shot(
+        "blue belt", "hall", _kinds("bolt 3, gear 3, ring, knob, nut"), 22, 30, 25, -8, 8.2
+    ),
+    "absent-belt": Shot(
+        "green belt", "panels", _kinds("gear, ring, spring, knob 2, washer"), 19, 34, 26, 9, 7.6
+    ),
 }
 
 CASES = (
-    Case("one-mask", "One picture, one mask", {"bolt": (("bolt-support", "mask"),)},
-         ("bolt-belt", "bolt-bench")),
+    Case(
+        "one-mask",
+        "One picture, one mask",
+        {"bolt": (("bolt-support", "mask"),)},
+        ("bolt-belt", "bolt-bench"),
+    ),
     Case("box", "A box instead of a mask", {"knob": (("knob-support", "box"),)}, ("knob-bench",)),
-    Case("scribble", "A scribble instead of a mask", {"lemon": (("lemon-support", "scribble"),)},
-         ("lemon-table",)),
-    Case("five-shots", "Five pictures of one class",
-         {"spring": tuple((f"spring-{k}", "mask") for k in range(1, 6))},
-         ("spring-line",)),
-    Case("two-classes", "Two classes at once",
-         {"bolt": (("bolt-support", "mask"),), "gear": (("gear-support", "mask"),)}, ("two-line",)),
-    Case("absent", "What is not there is not found", {"bolt": (("bolt-support", "mask"),)},
-         ("absent-belt",)),
+    Case(
+        "scribble",
+        "A scribble instead of a mask",
+        {"lemon": (("lemon-support", "scribble"),)},
+        ("lemon-table",),
+    ),
+    Case(
+        "five-shots",
+        "Five pictures of one class",
+        {"spring": tuple((f"spring-{k}", "mask") for k in range(1, 6))},
+        ("spring-line",),
+    ),
+    Case(
+        "two-classes",
+        "Two classes at once",
+        {"bolt": (("bolt-support", "mask"),), "gear": (("gear-support", "mask"),)},
+        ("two-line",),
+    ),
+    Case(
+        "absent",
+        "What is not there is not found",
+        {"bolt": (("bolt-support", "mask"),)},
+        ("absent-belt",),
+    ),
 )
 
 
@@ -127,5 +157,6 @@ def annotation(kind: str, way: str, shot: Shot, mask: NDArray[np.uint8]) -> dict
 
 def support_classes(name: str) -> Sequence[str]:
     """Classes for which this picture is a support with a mask."""
-    return sorted({kind for case in CASES for kind,
-                   shots in case.support.items() if (name, "mask") in shots})
+    return sorted(
+        {kind for case in CASES for kind, shots in case.support.items() if (name, "mask") in shots}
+    )

@@ -33,9 +33,9 @@ def available() -> bool:
     return shutil.which("povray") is not None
 
 
-def render(scene: Scene, size: tuple[int, int], folder: Path, *, fine: bool = True,
-           noise: float = 0.005
-           ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def render(
+    scene: Scene, size: tuple[int, int], folder: Path, *, fine: bool = True, noise: float = 0.005
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Picture [H, W, 3] uint8 and mask [H, W] uint8 (0, or 1 + index in CLASSES) of `scene`.
 
     `size` is (width, height); `fine` spends more on light; `noise` is the sensor's, of 1.
@@ -43,14 +43,19 @@ def render(scene: Scene, size: tuple[int, int], folder: Path, *, fine: bool = Tr
     Scratch files go to `folder`. Raises RuntimeError with what POV-Ray said when it fails.
     """
     ground = surface(scene.surface, scene.seed)
-    Image.fromarray((ground.colour * 255 + 0.5).astype(np.uint8)).save(folder / "colour.png",
-                                                                       compress_level=1)
-    Image.fromarray((ground.relief * 65535).astype(np.uint16)).save(folder / "relief.png",
-                                                                    compress_level=1)
+    Image.fromarray((ground.colour * 255 + 0.5).astype(np.uint8)).save(
+        folder / "colour.png", compress_level=1
+    )
+    Image.fromarray((ground.relief * 65535).astype(np.uint16)).save(
+        folder / "relief.png", compress_level=1
+    )
     shutil.copy(Path(__file__).with_name("workshop.inc"), folder)
     kinds = sorted({item.kind for item in scene.items})
-    (folder / "parts.inc").write_text("\n".join(
-        pov_mesh(f"Mesh_{name}", mesh) for kind in kinds for name, mesh, _ in part(kind).pieces))
+    (folder / "parts.inc").write_text(
+        "\n".join(
+            pov_mesh(f"Mesh_{name}", mesh) for kind in kinds for name, mesh, _ in part(kind).pieces
+        )
+    )
     (folder / "picture.pov").write_text(_text(scene, ground, size, fine, labels=False))
     (folder / "mask.pov").write_text(_text(scene, ground, size, fine, labels=True))
     light = _average(_run(folder, "picture", (size[0] * SHARP // 2, size[1] * SHARP // 2)), size)
@@ -59,18 +64,20 @@ def render(scene: Scene, size: tuple[int, int], folder: Path, *, fine: bool = Tr
     return develop(light, np.random.default_rng([scene.seed, 5]), noise), mask
 
 
-def develop(light: NDArray[np.float32], rng: np.random.Generator,
-            noise: float) -> NDArray[np.uint8]:
+def develop(
+    light: NDArray[np.float32], rng: np.random.Generator, noise: float
+) -> NDArray[np.uint8]:
     """What a camera makes of linear light [H, W, 3]: exposure, vignette, curve, sRGB, noise."""
     height, width, _ = light.shape
     luminance = light @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     middle = float(np.exp(np.log(np.maximum(luminance, 1e-3)).mean()))
     gain = 0.155 / middle * (middle / 0.04) ** 0.35  # dark scenes stay darker than light ones
-    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     exposed = light * gain * (1 - 0.13 * (x**2 + y**2))[..., None]
     curve = exposed * (2.51 * exposed + 0.03) / (exposed * (2.43 * exposed + 0.59) + 0.14)
-    shown = np.where(curve <= 0.0031308, curve * 12.92,
-                     1.055 * np.maximum(curve, 0.0031308) ** (1 / 2.4) - 0.055)
+    shown = np.where(
+        curve <= 0.0031308, curve * 12.92, 1.055 * np.maximum(curve, 0.0031308) ** (1 / 2.4) - 0.055
+    )
     shown += rng.normal(0, noise, (height, width, 1)) + rng.normal(0, noise / 2, shown.shape)
     return (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -84,9 +91,21 @@ def _average(light: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 def _run(folder: Path, name: str, size: tuple[int, int]) -> NDArray[np.float32]:
     """Linear light [H, W, 3] of `name`.pov. One thread: the same scene gives the same pixels."""
-    command = ["povray", f"+I{name}.pov", f"+O{name}.ppm", f"+W{size[0]}", f"+H{size[1]}", "+FP16",
-               "File_Gamma=1.0",
-               "-D", "-GA", "+WT1", "+L.", "Verbose=false", "-A"]
+    command = [
+        "povray",
+        f"+I{name}.pov",
+        f"+O{name}.ppm",
+        f"+W{size[0]}",
+        f"+H{size[1]}",
+        "+FP16",
+        "File_Gamma=1.0",
+        "-D",
+        "-GA",
+        "+WT1",
+        "+L.",
+        "Verbose=false",
+        "-A",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"POV-Ray could not render {name}.pov: {done.stderr[-600:].strip()}")

@@ -15,14 +15,26 @@ Field = NDArray[np.float64]
 Relief = Callable[[Field, Field], tuple[Field, NDArray[np.bool_]]]
 
 RADIUS = {
-    "bolt": 2.4, "nut": 1.3, "gear": 1.85, "ring": 1.75, "knob": 1.65, "spring": 1.9,
-    "washer": 1.25, "key": 2.9, "pin": 1.5,
+    "bolt": 2.4,
+    "nut": 1.3,
+    "gear": 1.85,
+    "ring": 1.75,
+    "knob": 1.65,
+    "spring": 1.9,
+    "washer": 1.25,
+    "key": 2.9,
+    "pin": 1.5,
 }  # of the circle around each, cm
 MATERIALS = {
-    "bolt": ("zinc", "zinc"), "nut": ("steel", "nylon"), "gear": ("brass", "brass"),
+    "bolt": ("zinc", "zinc"),
+    "nut": ("steel", "nylon"),
+    "gear": ("brass", "brass"),
     "ring": ("rubber", "rubber"),
-    "knob": ("plastic", "plastic"), "spring": ("coated", "coated"), "washer": ("steel", "steel"),
-    "key": ("oxide", "oxide"), "pin": ("steel", "steel"),
+    "knob": ("plastic", "plastic"),
+    "spring": ("coated", "coated"),
+    "washer": ("steel", "steel"),
+    "key": ("oxide", "oxide"),
+    "pin": ("steel", "steel"),
 }
 
 
@@ -93,8 +105,9 @@ def _spring(u: Field, v: Field) -> tuple[Field, NDArray[np.bool_]]:
         place = u / pitch - sign * swing + (0 if sign > 0 else 0.5)
         slope = np.sqrt(1 + (pitch / (2 * np.pi * np.maximum(_round(radius, v), 0.12))) ** 2)
         bow = _round(wire, ((place + 0.5) % 1 - 0.5) * pitch / slope)
-        height = np.maximum(height, np.where(bow > 0,
-                                             radius + wire + sign * _round(radius, v) + bow, 0))
+        height = np.maximum(
+            height, np.where(bow > 0, radius + wire + sign * _round(radius, v) + bow, 0)
+        )
     return np.where((np.abs(u) < half) & (np.abs(v) < radius), height, 0), _none(u)
 
 
@@ -116,7 +129,13 @@ def _pin(u: Field, v: Field) -> tuple[Field, NDArray[np.bool_]]:
 
 
 RELIEFS: dict[str, Relief] = {
-    "bolt": _bolt, "nut": _nut, "gear": _gear, "ring": _ring, "knob": _knob, "spring": _spring,
+    "bolt": _bolt,
+    "nut": _nut,
+    "gear": _gear,
+    "ring": _ring,
+    "knob": _knob,
+    "spring": _spring,
     "washer": _washer,
-    "key": _key, "pin": _pin,
+    "key": _key,
+    "pin": _pin,
 }

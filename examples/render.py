@@ -39,28 +39,39 @@ def random_scene(rng: np.random.Generator) -> Scene:
     kinds = [str(kind) for kind in rng.choice(PARTS, int(rng.integers(2, 5)), replace=False)]
     kinds += [str(kind) for kind in rng.choice(kinds, int(rng.integers(0, 4)))]
     kinds += [str(kind) for kind in rng.choice(CLUTTER, int(rng.integers(0, 3)))]
-    camera = Camera(float(rng.uniform(13, 19)), float(rng.uniform(0, 42)),
-                    float(rng.uniform(-25, 25)),
-                    float(rng.uniform(18, 40)))
+    camera = Camera(
+        float(rng.uniform(13, 19)),
+        float(rng.uniform(0, 42)),
+        float(rng.uniform(-25, 25)),
+        float(rng.uniform(18, 40)),
+    )
     rail = float(rng.uniform(5.5, 8)) if "belt" in surface and rng.random() < 0.6 else inf
     items = arrange(kinds, camera, rng, size=float(rng.uniform(0.85, 1.15)), rail=rail)
-    return Scene(surface, str(rng.choice(povray.LIGHTS)), camera, items, int(rng.integers(1 << 30)),
-                 rail)
+    return Scene(
+        surface, str(rng.choice(povray.LIGHTS)), camera, items, int(rng.integers(1 << 30)), rail
+    )
 
 
 def dataset(out: Path, count: int, seed: int, size: int) -> None:
     """Render `count` pictures of `size` x 3/4 `size` pixels and write them as a data set."""
+
     def pictures() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         for number in range(count):
             scene = random_scene(np.random.default_rng([seed, number]))
             with tempfile.TemporaryDirectory() as folder:
-                yield povray.render(scene, (size, size * 3 // 4), Path(folder), fine=False,
-                                    noise=0.010)
+                yield povray.render(
+                    scene, (size, size * 3 // 4), Path(folder), fine=False, noise=0.010
+                )
             print(f"{number + 1}/{count}", file=sys.stderr)
 
-    write_dataset(out, "parts", PARTS, f"examples/render.py dataset --seed {seed} --size {size}",
-                  pictures(),
-                  "rendered with POV-Ray")
+    write_dataset(
+        out,
+        "parts",
+        PARTS,
+        f"examples/render.py dataset --seed {seed} --size {size}",
+        pictures(),
+        "rendered with POV-Ray",
+    )
 
 
 def render_picture(name: str, scratch: Path) -> None:
@@ -76,6 +87,7 @@ def render_picture(name: str, scratch: Path) -> None:
 
 def publish(scratch: Path) -> None:
     """Write the pictures, the masks for the cases and cases.json from what `scratch` holds."""
+
     def everything(name: str) -> NDArray[np.uint8]:
         return np.array(Image.open(scratch / f"{name}.mask.png"))
 
@@ -96,28 +108,44 @@ def publish(scratch: Path) -> None:
     PICTURES.mkdir(exist_ok=True)
     for name in SHOTS:
         picture = np.array(Image.open(scratch / f"{name}.png"))
-        write_picture(PICTURES / f"{name}.webp", picture,
-                      PERCENT_BYTES_PER_PIXEL * picture.shape[0] * picture.shape[1] // 100)
-    cases = [{"name": case.name, "title": case.title,
-              "support": {kind: [shot(kind, *pair) for pair in pairs] for kind,
-                          pairs in case.support.items()},
-              "queries": [{"image": f"{name}.webp",
-                           "truth": labels(name, list(case.support))} for name in case.queries]}
-             for case in CASES]
+        write_picture(
+            PICTURES / f"{name}.webp",
+            picture,
+            PERCENT_BYTES_PER_PIXEL * picture.shape[0] * picture.shape[1] // 100,
+        )
+    cases = [
+        {
+            "name": case.name,
+            "title": case.title,
+            "support": {
+                kind: [shot(kind, *pair) for pair in pairs] for kind, pairs in case.support.items()
+            },
+            "queries": [
+                {"image": f"{name}.webp", "truth": labels(name, list(case.support))}
+                for name in case.queries
+            ],
+        }
+        for case in CASES
+    ]
     (PICTURES / "cases.json").write_text(json.dumps(cases, indent=1) + "\n")
 
 
 def main() -> int:
     """Parse the command line and render."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     modes = parser.add_subparsers(dest="mode", required=True)
     example = modes.add_parser("pictures", help="the example pictures, their masks and cases.json")
-    example.add_argument("names", nargs="*", metavar="NAME",
-                         help="only these (default: all, 10 minutes)")
-    example.add_argument("--scratch", type=Path,
-                         default=Path(tempfile.gettempdir()) / "fsseg-examples",
-                         help="where uncompressed renders are kept (default: %(default)s)")
+    example.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these (default: all, 10 minutes)"
+    )
+    example.add_argument(
+        "--scratch",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "fsseg-examples",
+        help="where uncompressed renders are kept (default: %(default)s)",
+    )
     data = modes.add_parser("dataset", help="a labelled data set")
     data.add_argument("out", type=Path)
     data.add_argument("--count", type=int, default=60)

@@ -85,10 +85,17 @@ def _clear(mine: Array, others: Sequence[Array], gap: float) -> bool:
     return all((-mine - np.roll(other, 36)).max() > gap for other in others)
 
 
-def arrange(kinds: Sequence[str], camera: Camera, rng: np.random.Generator, *, size: float = 1.0,
-            gap: float = 0.25,
-            margin: float = 0.03, rail: float = math.inf, rest: int | None = None) -> tuple[Item,
-                                                                                            ...]:
+def arrange(
+    kinds: Sequence[str],
+    camera: Camera,
+    rng: np.random.Generator,
+    *,
+    size: float = 1.0,
+    gap: float = 0.25,
+    margin: float = 0.03,
+    rail: float = math.inf,
+    rest: int | None = None,
+) -> tuple[Item, ...]:
     """Lay parts of these kinds on the ground, inside the picture, without touching.
 
     `rest` picks one resting pose for all (0 is the usual one), `rail` keeps them on a belt. What

@@ -27,8 +27,9 @@ class Surface:
     metal: bool = False
 
 
-def noise(rng: np.random.Generator, size: int, slope: float, stretch: float = 1.0,
-          low: float = 1.0) -> Array:
+def noise(
+    rng: np.random.Generator, size: int, slope: float, stretch: float = 1.0, low: float = 1.0
+) -> Array:
     """[size, size] noise with mean 0 and deviation 1 whose amplitude falls with frequency^slope.
 
     `stretch` > 1 draws it out along x; `low` leaves out waves longer than size / low.
@@ -69,16 +70,24 @@ def belt(rng: np.random.Generator, size: int, colour: tuple[float, float, float]
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * np.float32(2 * np.pi / size)
     threads = round(extent / 0.17)
     weave = (np.sin(x * threads) * np.sin(y * threads) * 0.5 + 0.5).astype(np.float32)
-    streaks, blotches, dust = noise(rng, size, 0.9, 30), noise(rng, size, 1.5), noise(rng, size,
-                                                                                      0.5, 1, 60)
+    streaks, blotches, dust = (
+        noise(rng, size, 0.9, 30),
+        noise(rng, size, 1.5),
+        noise(rng, size, 0.5, 1, 60),
+    )
     scuffs = _scratches(rng, size, size // 9, 0.9)
     value = 0.022 * streaks + 0.05 * blotches + 0.05 * (weave - 0.5) + 0.03 * dust
     value = value + 0.5 * np.clip(noise(rng, size, 0.3, 1, 90) - 3.1, 0, 1) + 0.16 * scuffs
     tint = _tint(colour, value)
     grey = tint.mean(-1, keepdims=True) * np.float32(1.15) + np.float32(0.02)
     worn = np.clip(0.18 + 0.10 * blotches + 0.05 * streaks, 0, 0.5)[..., None].astype(np.float32)
-    return Surface(tint * (1 - worn) + grey * worn, np.clip(weave * 0.8 + 0.05 * dust, 0, 1),
-                   extent, 0.006, 0.10)
+    return Surface(
+        tint * (1 - worn) + grey * worn,
+        np.clip(weave * 0.8 + 0.05 * dust, 0, 1),
+        extent,
+        0.006,
+        0.10,
+    )
 
 
 def wood(rng: np.random.Generator, size: int, colour: tuple[float, float, float]) -> Surface:
@@ -104,15 +113,21 @@ def wood(rng: np.random.Generator, size: int, colour: tuple[float, float, float]
         grain = np.roll(fibre, shift, 1)[part]
         dark = np.clip(np.roll(pores, shift, 1)[part] - 1.3, 0, 1.5)
         value = rng.normal(0, 0.07) - 0.20 * late + 0.05 * grain - 0.14 * dark + 0.05 * slow[part]
-        board = _tint(colour, value.astype(np.float32),
-                      (0.05 * late + rng.normal(0, 0.02)).astype(np.float32))
+        board = _tint(
+            colour, value.astype(np.float32), (0.05 * late + rng.normal(0, 0.02)).astype(np.float32)
+        )
         seam = np.clip(1 - (0.5 - np.abs(y)) * rows / (size * 0.0022), 0, 1) + 0 * x
         albedo[part] = board * (1 - 0.82 * seam[..., None])
         relief[part] = np.clip(0.72 + 0.05 * grain - 0.15 * dark - 0.05 * late - 0.7 * seam, 0, 1)
     scuffs = np.minimum(_scratches(rng, size, size // 16, 0.3), 1)
     stain = np.clip(noise(rng, size, 1.7) - 0.9, 0, 1.2)[..., None] * np.float32(0.16)
-    return Surface(np.clip(albedo * (1 - stain) * (1 - 0.22 * scuffs[..., None]), 0, 1), relief,
-                   extent, 0.03, 0.16)
+    return Surface(
+        np.clip(albedo * (1 - stain) * (1 - 0.22 * scuffs[..., None]), 0, 1),
+        relief,
+        extent,
+        0.03,
+        0.16,
+    )
 
 
 def steel(rng: np.random.Generator, size: int, colour: tuple[float, float, float]) -> Surface:
@@ -126,8 +141,11 @@ def steel(rng: np.random.Generator, size: int, colour: tuple[float, float, float
 
 def stone(rng: np.random.Generator, size: int, colour: tuple[float, float, float]) -> Surface:
     """Cast concrete: mottled, speckled, with small pits."""
-    mottle, fine, speckle = noise(rng, size, 1.3), noise(rng, size, 0.4, 1, 30), noise(rng, size,
-                                                                                       0.1, 1, 100)
+    mottle, fine, speckle = (
+        noise(rng, size, 1.3),
+        noise(rng, size, 0.4, 1, 30),
+        noise(rng, size, 0.1, 1, 100),
+    )
     pits = np.clip(noise(rng, size, 0.9, 1, 60) - 2.4, 0, 1)
     value = 0.07 * mottle + 0.045 * fine + 0.05 * speckle - 0.55 * pits
     relief = np.clip(0.6 + 0.06 * fine + 0.05 * speckle - 0.6 * pits, 0, 1)
@@ -148,8 +166,13 @@ def cloth(rng: np.random.Generator, size: int, colour: tuple[float, float, float
     return Surface(_tint(colour, value), np.clip(weave, 0, 1), extent, 0.02, 0.0)
 
 
-SURFACES: dict[str, tuple[Callable[[np.random.Generator, int, tuple[float, float, float]], Surface],
-                          tuple[float, float, float]]] = {
+SURFACES: dict[
+    str,
+    tuple[
+        Callable[[np.random.Generator, int, tuple[float, float, float]], Surface],
+        tuple[float, float, float],
+    ],
+] = {
     "green belt": (belt, (0.09, 0.33, 0.25)),
     "black belt": (belt, (0.16, 0.165, 0.175)),
     "blue belt": (belt, (0.16, 0.34, 0.53)),

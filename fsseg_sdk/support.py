@@ -64,11 +64,6 @@ class Support:
         return len(self.shots)
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """The different pictures of the shots, in order of appearance."""
-        return tuple({id(shot.picture): shot.picture for shot in self.shots}.values())
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(text for shot in self.shots for text in shot.warnings) + self.notes
 
@@ -79,7 +74,7 @@ def read_support(support: object, auxiliary: object = None) -> Support:
     support: {class name: shot or list of shots}, in the order of the labels 1..N (254 classes at
     most); a shot is (picture, annotation), an annotation a mask, a `Box` or a `Scribble`, mixed as
     you like. A pair (picture, annotation), or a pair of equally long lists, is one class "object".
-    auxiliary: as `read_auxiliary` takes them, of these classes.
+    A `Support` is taken as it is. auxiliary: as `read_auxiliary` takes them, of these classes.
 
     Rules. A full mask is allowed: its shot has no background. Masks of different classes may
     overlap: such a pixel counts for each of them. When one picture (equal pixels) is given several
@@ -90,6 +85,8 @@ def read_support(support: object, auxiliary: object = None) -> Support:
 
     Raises InputError naming class and shot ("class 'bolt', shot 2, mask").
     """
+    if isinstance(support, Support) and auxiliary is None:
+        return support
     classes = read_classes(support)
     several = sum(map(len, classes.values())) > 1
     shots: list[Shot] = []

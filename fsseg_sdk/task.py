@@ -172,8 +172,15 @@ class Task:
         """[steps, U, h, w] in 0..1: how much each cell of each auxiliary picture gives to its
         class, step by step; pictures in the order of `state.auxiliary`. InputError for a method
         that takes none."""
-        count = 0 if self.state.auxiliary is None else len(self.state.auxiliary)
-        method, core = self.core.auxiliary_method(count), self.core
+        core = self.core
+        if "auxiliary" not in core.method.properties:
+            raise InputError(
+                "kept",
+                expected="a task of a method that takes auxiliary pictures",
+                got=f"one of the method {core.method.name!r}",
+                remedy='Prepare it with method="paia".',
+            )
+        method = core.auxiliary_method(0)
         return method.kept(self.state, len(self.classes), core.settings, threads=core.threads)
 
     def save(self, path: str | os.PathLike[str]) -> None:

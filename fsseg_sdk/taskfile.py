@@ -93,7 +93,7 @@ def read_task(
                 got=f"{state.auxiliary.way[:8]!r}",
             )
     try:
-        core.method.check(state, core.encoder.channels)
+        core.method.check(state, core.encoder.channels, core.encoder.grid)
     except InputError as error:
         raise archive.refuse(error.argument, expected=error.expected, got=error.got) from error
     return classes, state, tuple(str(note) for note in _list(fields, "notes"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsseg_sdk import InputError, Segmenter, Task, TaskError
+from fsseg_sdk import InputError, Segmenter, Task, TaskError, ops
 from fsseg_sdk.archive import read_archive, write_archive
 from fsseg_sdk.npy import write_npy
 from fsseg_sdk.taskfile import read_task_info
@@ -223,8 +223,12 @@ class TestFile:
             ("features", {"features": arrays["features"][:, :3]}),
             ("finite", {"features": arrays["features"] * np.nan}),
             ("coverage", {"coverage": arrays["coverage"] * 3}),
-            ("features", {"coverage": arrays["coverage"][:, :4]}),
+            ("coverage", {"coverage": arrays["coverage"][:, :4]}),
             ("extra", {"extra": arrays["coverage"]}),
+            (  # of another grid, in itself consistent
+                "features",
+                {k: arrays[k][..., :3, :3] for k in ("features", "coverage")},
+            ),
         ]
         for word, replaced in changes:
             new = {**arrays, **replaced}
@@ -251,5 +255,17 @@ class TestFile:
 def test_what_was_kept_lies_on_the_class(task: Task) -> None:
     kept = task.kept()
     assert kept.shape == (task.core.settings.steps, 3, *tiny.GRID)
-    assert ((kept >= 0) & (kept <= 1)).all() and kept.any(axis=(2, 3)).any()
+    assert ((kept >= 0) & (kept <= 1)).all()
+    found = 0
+    for plane, (number, name) in zip(kept[-1], ((0, 0), (1, 0), (2, 2)), strict=True):
+        mask = SCENES[number].masks[NAMES[name]].astype(np.uint8)
+        share = ops.grid_weights(mask[None], tiny.GRID)[0]
+        on = share > 0.5 * share.max()
+        found += plane.any()
+        assert plane[on].mean() >= 2 * plane[share == 0].mean()
+    assert found == 2  # class 3 is not found, and says so
     assert segmenter().prepare(opened.support(1)).kept().shape[1] == 0
+    with pytest.raises(
+        InputError, match=r"kept: expected a task of .*got one of the method 'panet'"
+    ):
+        opened.numpy_segmenter().prepare(opened.support(1)).kept()

@@ -142,7 +142,7 @@ def fuse(
         trace.append(Step(prototypes, mean, gamma))
         vectors, mass = _means(flat, pooled)
         if distilled:
-            spare = gamma[None, :, None] - _scaled(distances, mean)
+            spare = gamma[None, :, None] - in_means(distances, mean)
             hard, mass = _means(flat, pooled.detach() * (spare > 0))
             soft, _ = _means(flat, pooled * torch.sigmoid(spare / softness))
             vectors = soft + (hard - soft).detach()
@@ -155,7 +155,7 @@ def fuse(
     return Fused(torch.cat([background, prototypes]), own_sums, own_counts, mass, tuple(trace))
 
 
-def _scaled(distances: Tensor, mean: Tensor) -> Tensor:
+def in_means(distances: Tensor, mean: Tensor) -> Tensor:
     """``[B, N, cells], [N]``: distances in units of their mean, 0 where that is nothing."""
     moved = mean > CONSTANT
     return distances / torch.where(moved, mean, 1.0)[:, None] * moved[:, None]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.datasets import IGNORE
-from training.fusion import Fused, ThresholdNet, fuse
+from training.fusion import Fused, ThresholdNet, fuse, in_means
 from training.losses import segmentation_loss
 from training.panet import Panet, PanetSettings
 from training.prototypes import background_parts, grid_weights, match, panet_logits, pool
@@ -92,10 +92,11 @@ class Paia(Panet):
         own = features[support][None]
         scene = background_parts(own, weights[:1], self.background_parts)[0]
         start = pool(own, weights[None, 1:])[0]
-        covered = grid_weights((masks[2:] != IGNORE).float(), (height, width))
+        shows = (masks[2:] != IGNORE).flatten(1).any(1)  # a class may have fewer pictures than U
+        covered = grid_weights((masks[2:][shows] != IGNORE).float(), (height, width))
         area = masks.shape[-2] * masks.shape[-1] / (height * width)
-        asked = features[1 - support][None]
-        first = self._fuse(features[2:], 0, self.own.steps, scene, start, None, covered / area)
+        asked, others = features[1 - support][None], features[2:][shows]
+        first = self._fuse(others, 0, self.own.steps, scene, start, None, covered / area)
         last = self._fuse(asked, -1, self.own.query_steps, scene, first.sums, first.counts, None)
         scenes, classes = scene[None], last.prototypes[None, self.background_parts :]
         pair = torch.cat([asked, own])
@@ -152,8 +153,8 @@ class Paia(Panet):
         losses = []
         for step in steps:
             with torch.no_grad():
-                distances = 1 - match(support, step.prototypes[None], 1.0)[0, 0]
-                near = distances / step.mean[0].clamp_min(1e-6)
+                distances = 1 - match(support, step.prototypes[None], 1.0)
+                near = in_means(distances.flatten(2), step.mean).view_as(shares[0])
             logits = (step.gamma[0] - near) / self.own.softness
             outside, inside = F.softplus(logits), F.softplus(-logits)
             losses.append((shares[0] * outside + shares[1] * inside).sum() / 2)

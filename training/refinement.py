@@ -98,9 +98,7 @@ def line(task: Task, query: Path) -> tuple[NDArray[np.uint8], ...]:
     return _sure(pixels, sure, result), match, refined
 
 
-def _sure(
-    pixels: NDArray[np.uint8], sure: NDArray[np.bool_], result: Result
-) -> NDArray[np.uint8]:
+def _sure(pixels: NDArray[np.uint8], sure: NDArray[np.bool_], result: Result) -> NDArray[np.uint8]:
     """Nearest neighbour: cells are seen as cells."""
     rows, columns = result.geometry.extent((sure.shape[1], sure.shape[2]))
     height, width = result.size

@@ -54,7 +54,7 @@ class Loop {
             if (!thresholds(a_.out.thresholds + step * classes_) || !pool()) {
                 return Status::not_finite;
             }
-            fuse(a_.out.mass + step * f_.batch * classes_);
+            if (!fuse(a_.out.mass + step * f_.batch * classes_)) { return Status::not_finite; }
         }
         return write_sums() ? Status::ok : Status::not_finite;
     }
@@ -162,12 +162,14 @@ class Loop {
         return bad == 0;
     }
 
-    void fuse(float *mass) {
+    bool fuse(float *mass) {
+        bool all_finite = true;
         start_sums();
         for (int64_t b = 0; b < f_.batch; ++b) {
             for (int64_t n = 0; n < classes_; ++n) {
                 const double total = chunks_.mean_of(b, n);
                 mass[b * classes_ + n] = static_cast<float>(total);
+                all_finite = all_finite && finite(mass[b * classes_ + n]);
                 if (!(total > 0.0)) { continue; }
                 double *sum = sums() + n * f_.channels;
                 for (int64_t c = 0; c < f_.channels; ++c) { sum[c] += chunks_.mean()[c]; }
@@ -175,6 +177,7 @@ class Loop {
             }
         }
         divide(sums(), counts(), classes_, f_.channels, class_rows());
+        return all_finite;
     }
 
     bool write_sums() const {

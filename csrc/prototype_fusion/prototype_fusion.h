@@ -23,7 +23,7 @@
 //
 // A step reads the features once for the cosines, which are kept, and the cells that count once more.
 // The same bits for every number of threads. Status::not_finite for NaN or infinity in an input, and
-// for a weight below 0.
+// for a weight below 0; without a step, features and weights are not read.
 #pragma once
 
 #include "core/dispatch.h"

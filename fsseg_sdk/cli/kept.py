@@ -23,20 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["check_kept", "draw_kept", "write_kept"]
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+_MOST_OF_JPEG = 65500
 _WIDTH, _GAP, _LINE = 256, 8, 26
 _DIMMED = 0.25  # what is left of the light where nothing was kept
 _TINT = 0.35
 
 
 def check_kept(out: str, auxiliary: object) -> None:
-    """Before any work is done: InputError for a file that is no JPEG or PNG, and where there are no
-    auxiliary pictures of which something may be kept."""
+    """Before any work is done: InputError for a file that is no JPEG or PNG or in no folder, and
+    where there are no auxiliary pictures of which something may be kept."""
     if Path(out).suffix.lower() not in _FORMATS:
         raise InputError(
             "--kept",
             expected=f"a file with the suffix {', '.join(_FORMATS)}",
             got=repr(out),
             remedy="Call it kept.jpg.",
+        )
+    if not Path(out).parent.is_dir():
+        raise InputError(
+            "--kept",
+            expected="a file in a folder that exists",
+            got=repr(out),
+            remedy="Make the folder first.",
         )
     if auxiliary is None:
         raise InputError(
@@ -52,9 +60,16 @@ def write_kept(out: str, task: Task, auxiliary: Sequence[tuple[int, Picture]]) -
     order."""
     from PIL import Image
 
-    encoded = io.BytesIO()
+    encoded, kind = io.BytesIO(), _FORMATS[Path(out).suffix.lower()]
     sheet = Image.fromarray(draw_kept(task, auxiliary))
-    sheet.save(encoded, _FORMATS[Path(out).suffix.lower()], quality=90)
+    if kind == "JPEG" and max(sheet.size) > _MOST_OF_JPEG:
+        raise InputError(
+            "--kept",
+            expected=f"at most {_MOST_OF_JPEG} rows and columns of a JPEG",
+            got=f"a sheet of {sheet.height} rows and {sheet.width} columns",
+            remedy="Call it kept.png.",
+        )
+    sheet.save(encoded, kind, quality=90)
     write_whole(Path(out), encoded.getvalue())
 
 

@@ -21,13 +21,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.kept:
         check_kept(arguments.kept, auxiliary)
     begin = perf_counter()
-    task = load_segmenter(arguments).prepare(support, auxiliary)
+    given = read_support(support, auxiliary)
+    task = load_segmenter(arguments).prepare(given)
+    task.save(arguments.out)
     seconds = perf_counter() - begin
     if arguments.kept:
-        write_kept(arguments.kept, task, read_support(support, auxiliary).auxiliary)
-    begin = perf_counter()
-    task.save(arguments.out)
-    seconds += perf_counter() - begin
+        write_kept(arguments.kept, task, given.auxiliary)
     warnings = [*task.notes, *task.fitted.warnings]
     WarnOnce()(warnings)
     size = Path(arguments.out).stat().st_size

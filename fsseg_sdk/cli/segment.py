@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InputError
+from ..taskfile import read_task_info
 from .auxiliary import read_folder
 from .console import (
     Progress,
@@ -38,16 +39,19 @@ REPORT = "report.json"
 def run(arguments: argparse.Namespace) -> int:
     check_tile(arguments.tile)
     support = _what_to_find(arguments)
+    auxiliary = None
+    if arguments.auxiliary:
+        known = read_task_info(arguments.task)["classes"] if support is None else support
+        auxiliary = read_folder(arguments.auxiliary, list(known))
     out = Path(arguments.out)
     queries, left_out = expand(arguments.queries, out, recursive=arguments.recursive)
     _make_folder(out)
     segmenter = load_segmenter(arguments)
     if support is None:
         task = segmenter.load_task(arguments.task)
-        auxiliary = read_folder(arguments.auxiliary, task.classes)
         task = task if auxiliary is None else task.add(auxiliary=auxiliary)
     else:
-        task = segmenter.prepare(support, read_folder(arguments.auxiliary, list(support)))
+        task = segmenter.prepare(support, auxiliary)
     batch = _Batch(task, out, arguments.tile, overlay=not arguments.no_overlay)
     begin = perf_counter()
     try:

@@ -159,8 +159,9 @@ class Method(Protocol):
     ) -> State:
         """One row a shot, each computed from its own picture alone."""
 
-    def check(self, state: State, channels: int) -> None:
-        """InputError unless this method could have made `state` from features of C channels."""
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
+        """InputError unless this method could have made `state` from features [C, h, w] of these
+        channels and this grid."""
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """What carries over from a bundle made for another method, as parsed JSON; the rest are

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from ..ops.fusion import SMALLEST_MEAN
 from .base import State
 from .paia_settings import PaiaSettings
 
 __all__ = ["Pictures", "Start", "kept_cells"]
-
-_NO_DISTANCE = 1e-6
-"""A mean distance below this is rounding: every cell equals the prototype."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ def kept_cells(
             stats = ops.distance_stats(
                 features, prototypes[parts:], pictures.weights, threads=threads
             )
-            relative = (1 - shown[own]) / np.maximum(stats[:, 5], _NO_DISTANCE)[at]
+            relative = (1 - shown[own]) / np.maximum(stats[:, 5], SMALLEST_MEAN)[at]
             relative[stats[pictures.ways, 2] == 0] = 1  # constant, but for rounding
-            relative[stats[pictures.ways, 5] < _NO_DISTANCE] = 0
+            relative[stats[pictures.ways, 5] < SMALLEST_MEAN] = 0
             kept[step] *= relative < thresholds[step][at]
     return kept

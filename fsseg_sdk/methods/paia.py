@@ -7,13 +7,13 @@ and 5). With the fused prototypes the same begins again, for a few steps (sectio
 
 The paper compares a threshold of normalised distances with plain ones, and does not say how they
 are normalised. Here a class's distances ``d = 1 - cosine`` are divided by their mean over all
-auxiliary pictures, both for the network's statistics and for the comparison.
+pictures of that fusion, both for the network's statistics and for the comparison.
 
-The paper also takes the query for an auxiliary picture. Here that comes last: `fit` fuses the
-auxiliary pictures once, and every query then continues from there with its own cells alone, so
-that it costs passes over itself and none over other pictures. The background stays as it is.
-Whether a class is there at all is judged by the match before: a query without the class must not
-vote for itself.
+The paper also takes the query for an auxiliary picture. Here that comes last, if `query_steps` asks
+for it: `fit` fuses the auxiliary pictures once, and every query then continues from there with its
+own cells alone, so that it costs passes over itself and none over other pictures. The background
+stays as it is. Whether a class is there at all is judged by the match before: a query without the
+class must not vote for itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .base import Match, NamedGraph, Shots, State, check_state
+from .extents import coverage, extents_of
 from .facts import support_facts
 from .fusion import Pictures, Start, kept_cells
 from .paia_settings import PaiaSettings
@@ -61,10 +62,9 @@ class PaiaFitted(OnPanet):
             return before
         logits = np.empty_like(before.logits)
         grid = (features.shape[2], features.shape[3])
-        for index in range(len(features)):  # a query learns from no other query
-            query = features[index : index + 1]
-            whole = extents is None or extents[index] == grid
-            weights = None if whole or extents is None else coverage(extents[index], grid)[None]
+        for index, extent in enumerate(extents_of(extents, features)):
+            query = features[index : index + 1]  # it learns from no other query
+            weights = None if extent == grid else coverage(extent, grid)[None]
             own = Pictures(query, _EVERY_WAY, weights)
             fusion = self.start.fuse(own, self.settings, self.settings.query_steps, threads)
             sharper = replace(self.rough, prototypes=fusion.prototypes)
@@ -102,16 +102,15 @@ class Paia:
         threads: int | None = None,
     ) -> State:
         grid = (features.shape[2], features.shape[3])
-        covered = [coverage(extent, grid) for extent in extents or [grid] * len(features)]
+        covered = [coverage(extent, grid) for extent in extents_of(extents, features)]
         return State(ways, {"features": features, "coverage": np.stack(covered)})
 
-    def check(self, state: State, channels: int) -> None:
-        _PANET.check(replace(state, auxiliary=None), channels)
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
+        _PANET.check(replace(state, auxiliary=None), channels, grid)
         if state.auxiliary is None:
             return
-        covered = state.auxiliary.arrays.get("coverage", np.empty(0))
-        grid = covered.shape[1:] if covered.ndim == 3 else (-1, -1)
         check_state(state.auxiliary, {"features": (channels, *grid), "coverage": grid})
+        covered = state.auxiliary.arrays["coverage"]
         if not ((covered >= 0) & (covered <= 1)).all():
             raise InputError(
                 "state array 'coverage'",
@@ -168,12 +167,3 @@ def _start(state: State, plain: PanetFitted) -> Start:
         sums=np.stack([shown[rows].sum(axis=0) for rows in ways]).astype(np.float32),
         counts=np.array([rows.sum() for rows in ways], np.float32),
     )
-
-
-def coverage(extent: tuple[float, float], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """[h, w] in 0..1: the part of each cell that a picture covers. extent: rows and columns of
-    cells from the top left, as in `Fitted.match`."""
-    rows, columns = (
-        np.clip(size - np.arange(cells), 0.0, 1.0) for size, cells in zip(extent, grid, strict=True)
-    )
-    return np.outer(rows, columns).astype(np.float32)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import InputError
+from ..ops.fusion import MOST_HIDDEN, STATISTICS
 from .panet import PanetSettings
 from .settings import check_range
 
-__all__ = ["STATISTICS", "PaiaSettings", "PaiaThreshold"]
-
-STATISTICS = 5
-"""Of a class's distances: minimum, maximum, variance, skewness, kurtosis."""
+__all__ = ["PaiaSettings", "PaiaThreshold"]
 
 
 def _panet() -> PanetSettings:
@@ -31,7 +29,7 @@ class PaiaThreshold:
 
     def __post_init__(self) -> None:
         units = len(self.hidden_weight)
-        check_range("threshold.hidden_weight, rows", units, 1, 4096)
+        check_range("threshold.hidden_weight, rows", units, 1, MOST_HIDDEN)
         for row in self.hidden_weight:
             _check("hidden_weight, row", row, STATISTICS)
         _check("hidden_bias", self.hidden_bias, units)

@@ -165,7 +165,7 @@ class Panet:
             },
         )
 
-    def check(self, state: State, channels: int) -> None:
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
         background = state.arrays.get("background", np.empty((0, 0)))
         parts = background.shape[1] if background.ndim > 1 else 0
         check_state(

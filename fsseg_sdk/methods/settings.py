@@ -60,7 +60,7 @@ def merged(
     result = dict(settings)
     for name, value in changes.items():
         own = result.get(name)
-        if isinstance(own, Mapping):
+        if isinstance(own, Mapping) and value is not None:  # None takes an optional table away
             value = merged(own, value, f"{argument}.{name}")
         result[name] = value
     return result

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from .. import ops
 from ..errors import BackendError
 from .base import Match, NamedGraph, Shots, State
+from .extents import extents_of
 from .panet import OnPanet, Panet, PanetFitted
 from .parts import EPS
 from .smcp_settings import SmcpSettings
@@ -65,10 +66,8 @@ class SmcpFitted(OnPanet):
     ) -> Match:
         grid = (features.shape[2], features.shape[3])
         logits: _Array = np.zeros((len(features), 1 + self.n_ways, *grid), np.float32)
-        for index in range(len(features)):
-            query = features[index : index + 1]
-            extent = grid if extents is None else extents[index]
-            logits[index, 1:] = self._query(query, extent, threads)
+        for index, extent in enumerate(extents_of(extents, features)):
+            logits[index, 1:] = self._query(features[index : index + 1], extent, threads)
         return Match(logits, evidence=self.rough.match(features, threads=threads).logits)
 
     def _query(self, features: _Array, extent: tuple[float, float], threads: int | None) -> _Array:
@@ -162,8 +161,8 @@ class Smcp:
     ) -> State:
         return _PANET.summarise(shots, settings.panet, graphs, threads=threads)
 
-    def check(self, state: State, channels: int) -> None:
-        _PANET.check(state, channels)
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
+        _PANET.check(state, channels, grid)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"panet": _PANET.settings_from(method, settings)}

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .. import ops
 from .base import Match, NamedGraph, Shots, State, check_state
 from .cells import Samples, balanced, spread, thinned
+from .extents import coverage, extents_of
 from .panet import OnPanet, Panet, PanetFitted
 from .srofb_settings import BUDGET, SrofbFastSettings, SrofbSettings
 from .weak import refine_weak
@@ -57,11 +58,9 @@ class SrofbFitted(OnPanet):
         threads: int | None = None,
     ) -> Match:
         rough = self.rough.match(features, threads=threads).logits
-        grid = (features.shape[2], features.shape[3])
         logits, warnings = rough.copy(), []
-        for index, scores in enumerate(rough):
-            extent = grid if extents is None else extents[index]
-            sure = self.sure_cells(scores, extent)
+        for index, extent in enumerate(extents_of(extents, features)):
+            sure = self.sure_cells(rough[index], extent)
             warnings.append(self._refine(features[index : index + 1], sure, logits[index], threads))
         return Match(logits, tuple(warnings), evidence=rough)
 
@@ -75,8 +74,7 @@ class SrofbFitted(OnPanet):
         scores -= scores.max(axis=0)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=0)
-        covered = np.zeros(scores.shape[1:], np.bool_)
-        covered[: int(np.ceil(extent[0])), : int(np.ceil(extent[1]))] = True
+        covered = coverage(extent, (scores.shape[1], scores.shape[2])) > 0
         sure = np.empty(scores.shape, np.bool_)
         np.greater_equal(scores[0], own.background_threshold, out=sure[0])
         np.greater_equal(scores[1:], own.foreground_threshold, out=sure[1:])
@@ -178,10 +176,10 @@ class Srofb:
         arrays = {**state.arrays, "cells": np.stack(kept), "cell_weights": np.stack(marked)}
         return State(state.way, arrays)
 
-    def check(self, state: State, channels: int) -> None:
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
         arrays = dict(state.arrays)
         own = {name: arrays.pop(name) for name in _CELLS if name in arrays}
-        _PANET.check(State(state.way, arrays), channels)
+        _PANET.check(State(state.way, arrays), channels, grid)
         count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else 0
         tails = {"cells": (channels, count), "cell_weights": (2, count)}
         check_state(State(state.way, own), tails)

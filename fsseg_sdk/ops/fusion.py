@@ -20,6 +20,8 @@ LARGEST_SCALE = 1e30
 MOST_HIDDEN = 4096
 MOST_STEPS = 1000
 STATISTICS = 5
+SMALLEST_MEAN = 1e-6
+"""A mean distance below this is rounding: every cell equals the prototype."""
 
 
 class SoftPool(NamedTuple):

@@ -145,3 +145,15 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     (tmp_path / "loose.jpg").touch()
     with pytest.raises(InputError, match=r"loose\.jpg"):
         read_folder(str(tmp_path), ("nut", "bolt"))
+
+
+def test_a_sheet_too_tall_for_a_jpeg_loses_nothing(
+    place: Place, more: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsseg_sdk.cli.kept._MOST_OF_JPEG", 100)
+    asked = ["prepare", "--bundle", place.bundle, "--class", "a", place.support, place.mask]
+    asked += ["--method", "paia", "--auxiliary", more, "--out", "new.task"]
+    done = run(*asked, "--kept", "kept.jpg")
+    assert done.code == 2
+    assert "--kept" in done.err and "kept.png" in done.err
+    assert Path("new.task").is_file() and not Path("kept.jpg").exists()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +174,16 @@ def test_the_form_is_read_off_the_tensors(tmp_path: Path, form: HeadSettings) ->
 
 
 def test_evaluation_runs_the_head_on_torch(checkpoint: Path, report: ExportReport) -> None:
+    """The checkpoint and the bundle that was made of it agree, at the bundle's size."""
     shown, mask, query = episode()
-    predictor = of_checkpoint(checkpoint, PROTOCOLS["panet-417"])
+    protocol = replace(PROTOCOLS["panet-417"], side=SIZE[0])
+    predictor = of_checkpoint(checkpoint, protocol)
+    assert predictor.facts["method"] == "smcp"
     rows = predictor.summarise(shown, [mask])
     labels = predictor.segment(query, [rows], [(96, 96)])[0]
-    assert predictor.facts["method"] == "smcp" and labels.shape == (96, 96)
+    expected = Segmenter.load(report.path, threads=1).segment(shown, mask, query).labels
+    assert 0.05 < expected.mean() < 0.95
+    assert (labels == expected).mean() > 0.98
 
 
 @pytest.mark.parametrize("part", ["head", "whole"])

@@ -317,7 +317,7 @@ class TestAuxiliary:
             "float32",
             "int64",
         }
-        case.method.check(state, CHANNELS)
+        case.method.check(state, CHANNELS, GRID)
         halves = [case.summarise_auxiliary(pictures, rows) for rows in (slice(2), slice(2, 4))]
         first, rest = np.arange(2), np.arange(2, len(WAYS))
         joined = combine(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fsseg_sdk import InputError, methods
 from fsseg_sdk.methods import Shots, State
-from fsseg_sdk.methods.paia import Paia, PaiaFitted, coverage
+from fsseg_sdk.methods.extents import coverage
+from fsseg_sdk.methods.paia import Paia, PaiaFitted
 from fsseg_sdk.methods.paia_settings import PaiaSettings, PaiaThreshold
 from fsseg_sdk.methods.panet import PanetFitted, PanetSettings
 from fsseg_sdk.methods.settings import settings_from_json, settings_to_json
@@ -325,7 +326,7 @@ def test_states_that_are_none_of_its_own() -> None:
     own = case()
     shots, _ = draw_shots([0])
     state = own.with_auxiliary(shots, draw_auxiliary([0])[0])
-    PAIA.check(state, CHANNELS)
+    PAIA.check(state, CHANNELS, GRID)
     assert state.auxiliary is not None
     for word, arrays in (
         ("features", {"features": state.auxiliary.arrays["features"][:, :3]}),
@@ -336,7 +337,7 @@ def test_states_that_are_none_of_its_own() -> None:
     ):
         wrong = State(state.auxiliary.way, {**state.auxiliary.arrays, **arrays})
         with pytest.raises(InputError, match=word):
-            PAIA.check(dataclasses.replace(state, auxiliary=wrong), CHANNELS)
+            PAIA.check(dataclasses.replace(state, auxiliary=wrong), CHANNELS, GRID)
 
 
 def test_coverage() -> None:

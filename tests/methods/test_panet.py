@@ -302,12 +302,12 @@ class TestSettings:
 def test_a_state_of_other_channels_is_refused() -> None:
     shots, _ = draw_shots([0])
     state = PANET.summarise(shots, PanetSettings(), {})
-    PANET.check(state, shots.features.shape[1])
+    PANET.check(state, shots.features.shape[1], GRID)
     with pytest.raises(InputError, match=r"'foreground': expected float32 \[S, 3\]"):
-        PANET.check(state, 3)
+        PANET.check(state, 3, GRID)
     less = {name: array for name, array in state.arrays.items() if name != "foreground"}
     with pytest.raises(InputError, match=r"'foreground'.*got none"):
-        PANET.check(State(state.way, less), shots.features.shape[1])
+        PANET.check(State(state.way, less), shots.features.shape[1], GRID)
     more = {**state.arrays, "extra": state.way}
     with pytest.raises(InputError, match=r"'extra': expected none"):
-        PANET.check(State(state.way, more), shots.features.shape[1])
+        PANET.check(State(state.way, more), shots.features.shape[1], GRID)

@@ -8,7 +8,12 @@ from typing import Any, Literal
 import pytest
 
 from fsseg_sdk import InputError
-from fsseg_sdk.methods.settings import check_range, settings_from_json, settings_to_json
+from fsseg_sdk.methods.settings import (
+    check_range,
+    merged,
+    settings_from_json,
+    settings_to_json,
+)
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,10 @@ def test_ranges(value: float) -> None:
     check_range("x", 1.0, 0.0, 1.0)
     with pytest.raises(InputError, match="x: expected a number from 0 to 1"):
         check_range("x", value, 0.0, 1.0)
+
+
+def test_none_takes_an_optional_table_away() -> None:
+    own = {"threshold": {"output_bias": 1.0}, "steps": 2}
+    assert merged(own, {"threshold": None}, "settings") == {"threshold": None, "steps": 2}
+    with pytest.raises(InputError, match=r"settings\.threshold: expected an object"):
+        merged(own, {"threshold": 3}, "settings")

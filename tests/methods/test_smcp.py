@@ -29,7 +29,7 @@ SHOTS = [0, 1, 0, 2, 1, 0]
 def fitted(shots: Shots, graphs: Any = None, **changes: Any) -> SmcpFitted:
     settings, graphs = SmcpSettings(**changes), smcp_graphs() if graphs is None else graphs
     state = SMCP.summarise(shots, settings, graphs)
-    SMCP.check(state, CHANNELS)
+    SMCP.check(state, CHANNELS, GRID)
     found = SMCP.fit(state, int(shots.way.max()) + 1, settings, graphs)
     assert isinstance(found, SmcpFitted)
     return found

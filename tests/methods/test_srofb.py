@@ -275,16 +275,16 @@ class TestPresenceAndSettings:
     def test_a_state_of_another_method_is_refused(self) -> None:
         shots, _ = draw_shots([0])
         state = case().summarise(shots)
-        SROFB.check(state, CHANNELS)
+        SROFB.check(state, CHANNELS, GRID)
         for name in ("cells", "cell_weights", "foreground"):
             arrays = {k: v for k, v in state.arrays.items() if k != name}
             with pytest.raises(InputError, match=name):
-                SROFB.check(State(state.way, arrays), CHANNELS)
+                SROFB.check(State(state.way, arrays), CHANNELS, GRID)
         odd = {**state.arrays, "cells": state.arrays["cells"][:, :-1]}
         with pytest.raises(InputError, match="cells"):
-            SROFB.check(State(state.way, odd), CHANNELS)
+            SROFB.check(State(state.way, odd), CHANNELS, GRID)
         with pytest.raises(InputError):
-            PANET.check(state, CHANNELS)
+            PANET.check(state, CHANNELS, GRID)
 
     def test_boxes_are_refined_once(self) -> None:
         shots, _ = draw_shots([0])

@@ -71,7 +71,7 @@ def test_the_table(asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
         rows["match"]["miou"], abs=0.05
     )
     assert rows["refined"]["match_ms"] > rows["match"]["match_ms"]
-    assert found["variants"]["refined"] [:2] == ["srofb", "iterations=3"]
+    assert found["variants"]["refined"][:2] == ["srofb", "iterations=3"]
 
 
 def test_more_shots_are_other_pictures(drawn: Path) -> None:

@@ -133,8 +133,9 @@ def test_folds_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("few", "pascal-5i fold 1, chair")
     }
     assert "no pictures" in {w["kind"] for w in found["warnings"]}
-    assert "3 pictures to train on, 5 show a novel class (cat 3, chair 2); 1 of 5" in (
-        found["folds"][0]
+    assert (
+        "3 pictures to train on, 5 show a novel class (cat 3, chair 2); 1 of 5"
+        in (found["folds"][0])
     )
     code, found = check(capsys, folder, *options)
     assert code == 1

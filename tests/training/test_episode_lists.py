@@ -39,9 +39,7 @@ GOOD = {"query": "0000", "support": {"11": ["0003"]}}
         ({"support": None}, "items"),
     ],
 )
-def test_a_broken_line_is_refused(
-    broken: dict[str, object], reason: str, tmp_path: Path
-) -> None:
+def test_a_broken_line_is_refused(broken: dict[str, object], reason: str, tmp_path: Path) -> None:
     path, own = tmp_path / "list.jsonl", pool()
     facts = json.dumps(facts_of(own, 1, 1, 0, 2))
     path.write_text(f"{facts}\n{json.dumps(GOOD)}\n{json.dumps(GOOD | broken)}\n")

@@ -40,9 +40,7 @@ def test_a_table_of_methods_by_fold(tmp_path: Path) -> None:
     # one picture in fold 2; in fold 1 those drawn may be p alone (50), q alone (37.5) or both
     assert cells[3] == "56.2 [56.2, 62.5]"
     assert cells[4] == "66.2"
-    assert table[3] == (
-        "| theirs | 37.5 [32.5, 42.5] | not yet run | not yet run | not yet run |"
-    )
+    assert table[3] == ("| theirs | 37.5 [32.5, 42.5] | not yet run | not yet run | not yet run |")
 
 
 def test_parts_of_a_method_are_joined_and_seeds_kept_apart(tmp_path: Path) -> None:
@@ -191,9 +189,7 @@ def test_foreign_files_are_refused_by_name(tmp_path: Path, content: Any, words: 
     assert words in str(raised.value)
 
 
-def test_the_command_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = write(tmp_path / "good.json", result("net", row(1, ONE, 37.5)))
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "log.jsonl").write_text('{"loss": 1}\n')

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def confusion(
-    found: NDArray[np.uint8], truth: NDArray[np.uint8], labels: int
-) -> NDArray[np.int64]:
+def confusion(found: NDArray[np.uint8], truth: NDArray[np.uint8], labels: int) -> NDArray[np.int64]:
     """``[labels, labels]`` pixels: rows are the truth's labels, columns those found.
 
     Args:

@@ -90,9 +90,7 @@ def numbers(text: str) -> list[int]:
         except ValueError:
             each = range(0)
         if not each:
-            raise argparse.ArgumentTypeError(
-                f"expected numbers such as 1,5 or 0-3, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected numbers such as 1,5 or 0-3, got {text!r}")
         found += each
     return list(dict.fromkeys(found))
 
@@ -102,7 +100,5 @@ def kinds(text: str) -> list[str]:
     found = list(dict.fromkeys(text.split(",")))
     for kind in found:
         if kind not in KINDS:
-            raise argparse.ArgumentTypeError(
-                f"expected some of {', '.join(KINDS)}, got {kind!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}, got {kind!r}")
     return found

@@ -78,9 +78,7 @@ class Pool:
         whose = "" if self.which == "all" else " that are not split train"
         lines = [f"{where}: {len(self.samples)} pictures{whose} show a novel class."]
         if few:
-            lines.append(
-                f"{where}: left out, with fewer than {self.fewest} pictures: {few}."
-            )
+            lines.append(f"{where}: left out, with fewer than {self.fewest} pictures: {few}.")
         return lines
 
     def classes(self, shots: int, ways: int = 1) -> list[int]:

@@ -60,9 +60,7 @@ class Protocol:
     coco: Literal["coco-20i-contiguous", "coco-20i-interleaved"] = "coco-20i-contiguous"
     published: str = ""
 
-    def input_size(
-        self, picture: tuple[int, int], multiple: int = 1
-    ) -> tuple[int, int]:
+    def input_size(self, picture: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
         """(H, W) of the encoder's input; sides rounded to the nearest ``multiple`` (of a ViT's
         patch)."""
         wanted = picture if self.side is None else (self.side, self.side)

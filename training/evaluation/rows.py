@@ -87,9 +87,7 @@ def _row(
     return {
         "miou": float(np.nanmean(runs)),
         "std": deviation(runs),
-        "interval": list(
-            interval(lambda w: cells.mean_iou(intersections, unions, w), weights)
-        ),
+        "interval": list(interval(lambda w: cells.mean_iou(intersections, unions, w), weights)),
         "runs": runs.tolist(),
         "fbiou": float(fb.mean()),
         "fbiou_std": deviation(fb),
