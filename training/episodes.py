@@ -104,10 +104,12 @@ class EpisodeSource:
         # pictures for ever
         chance = np.sqrt([len(members) for _, members in groups])
         identity, members = groups[rng.choice(len(groups), p=chance / chance.sum())]
-        pair = [members[index] for index in rng.choice(len(members), 2, replace=False)]
+        drawn = rng.choice(len(members), 2, replace=False)
+        pair = [members[index] for index in drawn]
         if self.auxiliary:
-            unmarked = self._unmarked(rng, identity, [m for m in members if m not in pair])
-            return [self._view(rng, sample, [identity]) for sample in pair] + unmarked
+            others = [m for index, m in enumerate(members) if index not in drawn]
+            shown = [self._view(rng, sample, [identity]) for sample in pair]
+            return shown + self._auxiliary_views(rng, identity, others)
         ways = [identity]
         if rng.random() < self.settings.several:
             ways += sorted((set(pair[0].classes) & set(pair[1].classes)) - {identity})
@@ -121,7 +123,7 @@ class EpisodeSource:
             mask = np.stack([mask, self.numbers[sample.known_labels(labels)]], -1)
         return random_view(rng, pixels, mask, self.settings.augment)
 
-    def _unmarked(
+    def _auxiliary_views(
         self, rng: np.random.Generator, identity: int, members: Sequence[Sample]
     ) -> list[View]:
         """Views that show the class, with masks of 0, and 255 outside of the picture; where a class

@@ -32,14 +32,25 @@ def read_tables(path: Path | str) -> dict[str, Any]:
 
 def with_changes(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Tables with ``"trainer.iterations=10"`` and the like applied; values are TOML."""
+    return _changed(tables, changes, "--set", "table.field=value", 2)
+
+
+def changes_of(words: Sequence[str]) -> dict[str, Any]:
+    """``["hidden=64", "panet.scale=10"]`` as nested tables; values are TOML."""
+    return _changed({}, words, "--setting", "field=value", 1)
+
+
+def _changed(
+    tables: Mapping[str, Any], changes: Sequence[str], option: str, form: str, depth: int
+) -> dict[str, Any]:
     result = {
         name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()
     }
     for change in changes:
         name, separator, text = change.partition("=")
         place = [part.strip() for part in name.split(".")]
-        if not separator or len(place) < 2 or not all(place):
-            raise ValueError(f"--set {change}: expected table.field=value")
+        if not separator or len(place) < depth or not all(place):
+            raise ValueError(f"{option} {change}: expected {form}")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -48,7 +59,7 @@ def with_changes(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str,
         for part in place[:-1]:
             below = table.get(part, {})
             if not isinstance(below, dict):
-                raise ValueError(f"--set {change}: {part} is no table")
+                raise ValueError(f"{option} {change}: {part} is no table")
             table[part] = dict(below)
             table = table[part]
         table[place[-1]] = value
@@ -67,9 +78,3 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
             )
         ]
     return [] if one == other else [f"{place}: {one!r}, now {other!r}"]
-
-
-def changes_of(words: Sequence[str]) -> dict[str, Any]:
-    """``["hidden=64", "panet.scale=10"]`` as nested tables; values are TOML."""
-    changed: dict[str, Any] = with_changes({"own": {}}, [f"own.{word}" for word in words])["own"]
-    return changed

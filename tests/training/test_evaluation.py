@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fsseg_sdk import Segmenter, ops
+from fsseg_sdk import InputError, Segmenter, ops
+from fsseg_sdk.methods.panet import PanetSettings
 from tests import tiny
 from tests.data import data_root, weights_root
 from training.annotations import make, seed_of
@@ -150,7 +151,10 @@ def test_torch_agrees_with_the_sdk(
     lists = lists_of(pool)
     own = miou(of_bundle(str(path), How(threads=1)), pool, lists, parts.class_names)
     other = miou(
-        TorchPredictor(AverageColours(), method, protocol, {}), pool, lists, parts.class_names
+        TorchPredictor(AverageColours(), PanetSettings(**method), protocol, {}),
+        pool,
+        lists,
+        parts.class_names,
     )
     assert own.keys() == other.keys()
     assert min(own.values()) > 20  # an empty mask agrees with anything
@@ -223,6 +227,29 @@ def test_a_query_is_timed_as_a_user_runs_it(parts: Dataset, bundle: Path) -> Non
     assert 0 < counts.ms_per_query < 300
     again = engine.measure(slow, pool, lists, ["dense"])  # all pictures are kept
     assert (again.encoded, again.ms_per_query) == (0, None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_settings_of_a_checkpoint_are_the_runtimes(tmp_path: Path) -> None:
+    """What torch does not do, the runtime does; what neither knows is refused."""
+    from training.encoders import build_encoder
+
+    tensors = filled(build_encoder("mobilenet_v2").state_dict())
+    header = {
+        "encoder": {"name": "mobilenet_v2", "settings": {}},
+        "method": {"name": "panet", "settings": {"scale": 20.0}},
+        "settings": {"data": {"split": None, "fold": None}},
+    }
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(checkpoint, {f"encoder.{k}": t for k, t in tensors.items()}, header)
+    protocol = replace(SQUASHED, side=64)
+    pooled = How(changes={"background": "pool-of-pixels"})
+    assert isinstance(of_checkpoint(checkpoint, protocol), TorchPredictor)
+    assert isinstance(of_checkpoint(checkpoint, protocol, pooled), SdkPredictor)
+    with pytest.raises(InputError, match=r"settings\.sclae"):
+        of_checkpoint(checkpoint, protocol, How(changes={"sclae": 1.0}))
+    with pytest.raises(ValueError, match="background: expected mean-of-shots"):
+        TorchPredictor(AverageColours(), PanetSettings(background="pool-of-pixels"), protocol, {})
 
 
 @pytest.mark.filterwarnings("ignore")

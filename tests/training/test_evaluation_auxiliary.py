@@ -89,6 +89,9 @@ def test_a_class_with_few_pictures_gives_those_that_it_has(parts: Dataset) -> No
     # support and query show it, too
     assert mean_number(pool, episodes, Given(50, 0)) == pytest.approx(np.mean(shown) - 2)
     assert mean_number(pool, episodes, Given(2, 1)) == 3
+    assert mean_number(pool, episodes, Given()) == 0
+    first = draw_auxiliary(pool, episodes[0], Given(2, 1))[0].right[0]
+    assert 3 > mean_number(pool, episodes, Given(2, 1), {first}) >= 2
 
 
 # ---- what is measured ----

@@ -16,7 +16,7 @@ from training.methods import METHODS
 from training.run import settings_of
 from training.settings import DataSettings, ScheduleSettings, TrainerSettings
 from training.sweep import read_sweep
-from training.tables import differences, read_tables, with_changes
+from training.tables import changes_of, differences, read_tables, with_changes
 
 CONFIGS = REPOSITORY / "training" / "configs"
 
@@ -106,6 +106,9 @@ def test_changes_are_applied_to_a_copy() -> None:
     for wrong in ("fold=2", "data.fold", "data.=2", "data.fold.deep=1"):
         with pytest.raises(ValueError, match=f"--set {wrong}"):
             with_changes(tables, [wrong])
+    assert changes_of(["hidden=64", "panet.scale=10"]) == {"hidden": 64, "panet": {"scale": 10}}
+    with pytest.raises(ValueError, match="--setting scale: expected field=value"):
+        changes_of(["scale"])
 
 
 values = st.recursive(

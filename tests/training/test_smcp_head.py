@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.encoders import build_encoder
 from training.smcp.head import Classifier, Head, HeadSettings, border_masks, load_head
-from training.smcp.official import from_official
 
 FORMS = [
     HeadSettings("paper", True, 32),
@@ -142,50 +140,30 @@ def test_the_classifier_begins_small_and_the_rest_keeps_the_signal() -> None:
 # ---- from files ----
 
 
-def test_a_head_is_read_by_its_settings() -> None:
-    head, features, prototypes = given(FORMS[1], (4, 4), torch.float32)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_head_is_read_by_its_tensors(form: HeadSettings) -> None:
+    head, features, prototypes = given(form, (4, 4), torch.float32)
     tensors = {f"head.{k}": v for k, v in head.state_dict().items()} | {"encoder.x": torch.ones(1)}
-    again = load_head(tensors, FORMS[1])
+    again = load_head(tensors)
+    assert again.settings == form
     assert torch.equal(again(features, prototypes[:1]), head(features, prototypes[:1]))
-    with pytest.raises(ValueError, match=r"head\.deepen\.0\.bias: expected no such tensor, got"):
-        load_head(tensors, FORMS[0])
-    with pytest.raises(ValueError, match=r"head\.blocks\.0\.0\.bias: expected \(2,\), got \(4,\)"):
-        load_head(tensors, HeadSettings("official", True, 16))
+
+
+def test_what_is_no_head_is_refused() -> None:
+    tensors = {
+        f"head.{k}": v for k, v in given(FORMS[1], (4, 4), torch.float32)[0].state_dict().items()
+    }
+    del tensors["head.levels.1.bias"]
+    with pytest.raises(ValueError, match=r"head\.levels\.1\.bias: expected .*got no such tensor"):
+        load_head(tensors)
+    tensors = {"head.extra": torch.ones(1), **tensors, "head.levels.1.bias": torch.ones(32)}
+    with pytest.raises(ValueError, match=r"head\.extra: expected no such tensor, got"):
+        load_head(tensors)
     with pytest.raises(ValueError, match="got 0 of a head"):
-        load_head({"encoder.x": torch.ones(1)}, FORMS[0])
+        load_head({"encoder.x": torch.ones(1)})
 
 
 @pytest.mark.parametrize("width", [0, 4, 12])
 def test_widths_that_blocks_cannot_narrow_are_refused(width: int) -> None:
     with pytest.raises(ValueError, match="width: expected a multiple of 8"):
         HeadSettings(width=width)
-
-
-def official_names() -> list[str]:
-    """Those of the published network, with DataParallel's prefix."""
-    convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 23, 25, 27]
-    layers = [f"features.{n}" for n in (*convolutions, 29, 31)]
-    layers += [f"classifier.conv2d_list.{n}" for n in range(4)] + ["feat_rd.0"]
-    layers += [f"pyramid_m.p{n}.0" for n in (1, 2, 3)]
-    layers += ["pyramid_m.feat_fuse.0", "pyramid_m.feat_fuse.2"]
-    layers += [f"pyramid_m.residule{n}.{place}" for n in (1, 2) for place in (0, 2, 4)]
-    layers += [f"classifier_2.conv2d_list.{n}" for n in range(4)]
-    return [f"module.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
-
-
-def test_published_names_are_ours_renamed() -> None:
-    with torch.device("meta"):
-        encoder, head = build_encoder("vgg16_smcp"), Head(512, HeadSettings("official"))
-    own = [f"encoder.{k}" for k in encoder.state_dict()] + [f"head.{k}" for k in head.state_dict()]
-    given = {name: torch.full((1,), float(n)) for n, name in enumerate(official_names())}
-    found = from_official(given)
-    assert sorted(found) == sorted(own)
-    values = [float(tensor) for tensor in found.values()]
-    assert len(set(values)) == len(own)
-    # layers stay in their order
-    features = [k for k in own if k.startswith("encoder.")]
-    assert features == [k for k in found if k.startswith("encoder.")]
-    assert float(found["head.fuse.weight"]) == official_names().index("module.feat_rd.0.weight")
-    assert from_official({"feat_rd.0.bias": torch.ones(1)}).keys() == {"head.fuse.bias"}
-    with pytest.raises(ValueError, match=r"layer4\.0\.weight: expected the name"):
-        from_official({"layer4.0.weight": torch.ones(1)})

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from fsseg_sdk.methods import get
 from fsseg_sdk.methods.settings import settings_from_json
-from tests.training.runs import SGD, SMALL, changed
+from tests.training.runs import SGD, SMALL, changed, check_resuming
 from tests.training.squares import draw_parts
-from tests.training.test_trainer import cut_off
 from training.batches import Batches, StepStream
 from training.checkpoint import load_checkpoint, section
 from training.datasets import IGNORE, Sample
@@ -285,8 +284,8 @@ def test_the_runtime_takes_what_was_trained(samples: Sequence[Sample], tmp_path:
     assert told["name"] == "smcp"
     settings = settings_from_json(get("smcp").settings_type, told["settings"], "settings")
     assert (settings.passes, settings.guide, settings.fusion) == (2, "fused", "shots")
-    form = settings_from_json(HeadSettings, header["settings"]["smcp"]["head"], "head")
-    head = load_head(tensors, form)
+    settings_from_json(HeadSettings, header["settings"]["smcp"]["head"], "head")
+    head = load_head(tensors)
     own = trainer.average.head.state_dict()
     assert all(torch.equal(own[name], t) for name, t in head.state_dict().items())
 
@@ -308,23 +307,12 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(
     samples: Sequence[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = changed(replace(RUN, optimizer=SGD), trainer={"iterations": 4})
-    whole = make(tmp_path / "whole", samples, settings)
-    whole.start()
-    whole.run()
-    broken = make(tmp_path / "cut", samples, settings)
-    broken.start()
-    cut_off(broken, "step", 3, monkeypatch)
-    resumed = make(tmp_path / "cut", samples, settings, workers=1)
-    for parameter in resumed.learner.parameters():
-        torch.nn.init.zeros_(parameter)  # nothing of the start matters
-    resumed.resume()
-    assert resumed.iteration == 2
-    resumed.run()
-    for name in ("checkpoint.safetensors", "resume.safetensors"):
-        expected, header = load_checkpoint(tmp_path / "whole" / name)
-        got, other = load_checkpoint(tmp_path / "cut" / name)
-        assert header == other and expected.keys() == got.keys()
-        assert all(torch.equal(got[key], tensor) for key, tensor in expected.items())
+
+    def made(name: str) -> Trainer:
+        folder = tmp_path / ("cut" if name == "again" else name)
+        return make(folder, samples, settings, workers=int(name == "again"))
+
+    check_resuming(made, tmp_path, monkeypatch)
     state = load_checkpoint(tmp_path / "cut" / "resume.safetensors")[0]
     assert {n.split(".")[0] for n in section(state, "learner")} == {
         "encoder",

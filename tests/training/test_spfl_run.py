@@ -19,9 +19,8 @@ from fsseg_sdk.methods.srofb_settings import SrofbSettings
 from tests.data import REPOSITORY
 from tests.training.conftest import WriteSet, row
 from tests.training.latents import SPFL, make_spfl, own, write_latents
-from tests.training.runs import SGD, changed
+from tests.training.runs import SGD, changed, check_resuming
 from tests.training.squares import draw_parts
-from tests.training.test_trainer import cut_off
 from training.__main__ import main
 from training.checkpoint import load_checkpoint, section
 from training.datasets import Dataset, Sample
@@ -32,6 +31,7 @@ from training.spfl.joint import latents_folder
 from training.spfl.latents import Latents
 from training.spfl.learner import SpflSettings
 from training.torch_graph import trained_encoder
+from training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +61,13 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(
     place: tuple[str, int],
 ) -> None:
     settings = replace(SPFL, optimizer=optimizer)
-    whole = make_spfl(tmp_path / "whole", samples, root, settings, samples)
-    whole.start()
-    whole.run()
-    broken = make_spfl(tmp_path / "cut", samples, root, settings, samples, workers)
-    broken.start()
-    cut_off(broken, *place, monkeypatch)
-    resumed = make_spfl(tmp_path / "cut", samples, root, settings, samples, workers)
-    for parameter in resumed.learner.parameters():
-        torch.nn.init.zeros_(parameter)  # nothing of the start matters
-    resumed.resume()
-    assert resumed.iteration == 2
-    resumed.run()
-    for name in ("checkpoint.safetensors", "resume.safetensors"):
-        expected, header = load_checkpoint(tmp_path / "whole" / name)
-        got, other = load_checkpoint(tmp_path / "cut" / name)
-        assert header == other and expected.keys() == got.keys()
-        assert all(torch.equal(got[key], tensor) for key, tensor in expected.items())
+
+    def made(name: str) -> Trainer:
+        folder = tmp_path / ("cut" if name == "again" else name)
+        count = 0 if name == "whole" else workers
+        return make_spfl(folder, samples, root, settings, samples, count)
+
+    check_resuming(made, tmp_path, monkeypatch, place)
     rows = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").open()]
     assert [row["iteration"] for row in rows] == [2, 4, 6]
     assert all(set(row["losses"]) == {"pairs", "level1", "level2", "level3"} for row in rows)

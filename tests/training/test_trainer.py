@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import training.checkpoint
 from tests.data import REPOSITORY
 from tests.training import runs
-from tests.training.runs import SCENES, SGD, SMALL, changed, make_run
+from tests.training.runs import SCENES, SGD, SMALL, changed, check_resuming, make_run
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Dataset, Sample
 from training.encoders import build_encoder, encoder_record
@@ -35,20 +35,6 @@ from training.trainer import Trainer, TrainingError
 @pytest.fixture(scope="module")
 def samples(drawn: Path) -> tuple[Sample, ...]:
     return Dataset.open(drawn).samples
-
-
-def cut_off(trainer: Trainer, name: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run until `after` steps are done and the next call of `name` is interrupted."""
-    whole = getattr(trainer, name)
-
-    def call(*arguments: Any) -> Any:
-        if trainer.iteration == after:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    monkeypatch.setattr(trainer, name, call)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
 
 
 class Forgetful(Panet):
@@ -77,24 +63,14 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(
 ) -> None:
     settings = changed(replace(SMALL, optimizer=optimizer), encoder={"name": encoder})
     monkeypatch.setattr(runs, "Panet", Forgetful)
-    whole = make_run(tmp_path / "whole", samples, settings, samples)
-    whole.start()
-    whole.run()
-    broken = make_run(tmp_path / "cut", samples, settings, samples, workers)
-    broken.start()
-    cut_off(broken, *place, monkeypatch)
-    again = changed(settings, trainer={"seed": 0})
-    resumed = make_run(tmp_path / "cut", samples, again, samples, workers)
-    torch.nn.init.zeros_(next(resumed.learner.parameters()))  # nothing of the start matters
-    resumed.resume()
-    assert resumed.iteration == 2  # the last one saved; what came after is done again
-    resumed.run()
-    for name in ("checkpoint.safetensors", "resume.safetensors"):
-        expected, header = load_checkpoint(tmp_path / "whole" / name)
-        got, other = load_checkpoint(tmp_path / "cut" / name)
-        assert header == other
-        assert expected.keys() == got.keys()
-        assert all(torch.equal(got[key], tensor) for key, tensor in expected.items())
+
+    def made(name: str) -> Trainer:
+        again = name == "again"  # whose settings and weights do not matter
+        own = changed(settings, trainer={"seed": 0}) if again else settings
+        folder = tmp_path / ("cut" if again else name)
+        return make_run(folder, samples, own, samples, 0 if name == "whole" else workers)
+
+    check_resuming(made, tmp_path, monkeypatch, place)
     logs = [
         [(r["iteration"], r["loss"], r["watched"]) for r in map(json.loads, path.open())]
         for path in (tmp_path / "whole" / "log.jsonl", tmp_path / "cut" / "log.jsonl")

@@ -6,7 +6,7 @@ need no lists of their own: those of fewer are the first of more, and every meth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,10 +68,15 @@ def most_of(every: Sequence[Given]) -> Given:
     return Given(*(max(numbers) for numbers in zip(*every, strict=True)))
 
 
-def mean_number(pool: Pool, episodes: Sequence[FewShot], given: Given) -> float:
-    """How many auxiliary pictures a class really gets, on average."""
+def mean_number(
+    pool: Pool, episodes: Sequence[FewShot], given: Given, broken: Container[str] = ()
+) -> float:
+    """How many auxiliary pictures a class really gets, on average over the episodes. broken: keys
+    of pictures that could not be used."""
+    if given == NOTHING:
+        return 0.0
     counts = [
-        len(drawn.first(given))
+        sum(key not in broken for key in drawn.first(given))
         for episode in episodes
         for drawn in draw_auxiliary(pool, episode, given)
     ]

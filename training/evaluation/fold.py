@@ -73,7 +73,7 @@ def part_of(
         notes += more
     part["lists"] = {list_name(fold, *kind): list_facts(runs) for kind, runs in lists.items()}
     part["rows"] = rows_of(fold, counts, part["lists"], data.class_names)
-    notes += _auxiliary(pool, lists, part["rows"])
+    notes += _auxiliary(pool, lists, part["rows"], counts.broken)
     part["seconds"] = perf_counter() - began
     ms = "" if counts.ms_per_query is None else f", {counts.ms_per_query:.0f} ms a query"
     print(f"fold {fold}: {part['seconds']:.0f} s, {counts.encoded} pictures encoded{ms}")
@@ -142,7 +142,10 @@ def _left(
 
 
 def _auxiliary(
-    pool: Pool, lists: Mapping[Kind, list[list[FewShot]]], rows: Sequence[dict[str, Any]]
+    pool: Pool,
+    lists: Mapping[Kind, list[list[FewShot]]],
+    rows: Sequence[dict[str, Any]],
+    broken: Mapping[str, str],
 ) -> list[str]:
     """Give each row the mean number of auxiliary pictures of a class, and a sentence for each
     setting in which some class has too few."""
@@ -152,7 +155,7 @@ def _auxiliary(
         kind, given = (row["shots"], row["ways"]), given_of(row)
         if (kind, given) not in means:
             episodes = [episode for run in lists[kind] for episode in run]
-            means[kind, given] = mean_number(pool, episodes, given)
+            means[kind, given] = mean_number(pool, episodes, given, broken)
             if means[kind, given] < sum(given):
                 notes.append(
                     f"fold {pool.fold.number}, {kind[1]}-way {kind[0]}-shot, {given}: not all "

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fsseg_sdk import methods
+from fsseg_sdk.methods.panet import PanetSettings
+from fsseg_sdk.methods.settings import settings_from_json
 from training.evaluation.predictor import (
     How,
     Predictor,
@@ -62,18 +64,19 @@ def _of_encoder(
     how: How,
     head: Head | None = None,
 ) -> Predictor:
-    """PANet in torch; every other method is the runtime's own, on the features of torch. head: of a
-    method that has one.
+    """PANet in torch, but for its background of pixels; every other method is the runtime's own, on
+    the features of torch. head: of a method that has one.
 
     Raises:
         ValueError: the runtime's methods want one size of the input, the protocol has many.
     """
     method = method_of(stored, how.method, how.changes)
     if method["name"] == "panet":
-        own = method["settings"]
-        return TorchPredictor(
-            encoder, own, protocol, facts, bfloat16=how.bfloat16, most_bytes=how.most_bytes
-        )
+        own = settings_from_json(PanetSettings, method["settings"], "settings")
+        if own.background == "mean-of-shots":
+            return TorchPredictor(
+                encoder, own, protocol, facts, bfloat16=how.bfloat16, most_bytes=how.most_bytes
+            )
     if protocol.side is None:
         raise ValueError(
             f"method {method['name']}: expected a protocol with inputs of one size, got "

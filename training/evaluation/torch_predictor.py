@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsseg_sdk import Box, Scribble, ops
+from fsseg_sdk.methods.panet import PanetSettings
+from fsseg_sdk.methods.settings import settings_to_json
 from fsseg_sdk.preprocess import Geometry, plan
 from training.datasets import IGNORE
 from training.evaluation.protocols import Protocol
@@ -43,7 +45,7 @@ class TorchPredictor:
     """An encoder with PANet's prototypes.
 
     Args:
-        settings: scale, background_parts and refine_weak, as in the runtime's method.
+        settings: as the runtime's method has them; background must be "mean-of-shots".
         protocol: says the size and geometry of the input.
         most_bytes: of features that are kept, in float16; 0 keeps none.
     """
@@ -51,16 +53,20 @@ class TorchPredictor:
     def __init__(
         self,
         encoder: Any,
-        settings: Mapping[str, Any],
+        settings: PanetSettings,
         protocol: Protocol,
         facts: Mapping[str, Any],
         *,
         bfloat16: bool = False,
         most_bytes: int = 0,
     ) -> None:
-        self.scale = float(settings.get("scale", 20.0))
-        self.parts = int(settings.get("background_parts", 1))
-        self.refine = bool(settings.get("refine_weak", False))
+        if settings.background != "mean-of-shots":
+            raise ValueError(
+                f"background: expected mean-of-shots, got {settings.background}. Take the "
+                "runtime's panet."
+            )
+        self.scale, self.parts = settings.scale, settings.background_parts
+        self.refine = settings.refine_weak
         self.encoder, self.protocol = encoder, protocol
         self.multiple = int(getattr(encoder, "multiple", 1))  # a ViT's patch
         size = protocol.input_size((448, 448), self.multiple)
@@ -76,7 +82,11 @@ class TorchPredictor:
         self.facts: dict[str, Any] = {
             **facts,
             "method": "panet",
-            "settings": {k: settings[k] for k in sorted(settings) if k != "presence"},
+            "settings": {
+                name: value
+                for name, value in sorted(settings_to_json(settings).items())
+                if name != "presence"
+            },
             "precision": graph.precision,
             "input": what,
         }

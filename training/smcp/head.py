@@ -146,11 +146,11 @@ class Head(nn.Module):
         return found
 
 
-def load_head(tensors: Mapping[str, Tensor], settings: HeadSettings) -> Head:
-    """The head whose tensors a checkpoint holds as ``head.*``; its header's settings say which.
+def load_head(tensors: Mapping[str, Tensor]) -> Head:
+    """The head whose tensors a checkpoint holds as ``head.*``; its form is read off them.
 
     Raises:
-        ValueError: they are those of a head of other settings; says which differ.
+        ValueError: they are not those of one head; says which does not fit.
     """
     own = {k.removeprefix("head."): t for k, t in tensors.items() if k.startswith("head.")}
     if "fuse.weight" not in own:
@@ -158,6 +158,11 @@ def load_head(tensors: Mapping[str, Tensor], settings: HeadSettings) -> Head:
             f"head: expected head.fuse.weight among the tensors, got {len(own)} of a head. "
             "Take a checkpoint of `python -m training smcp`."
         )
+    settings = HeadSettings(
+        form="official" if "deepen.0.weight" in own else "paper",
+        pyramid="levels.0.weight" in own,
+        width=len(own["fuse.weight"]),
+    )
     head = Head(own["fuse.weight"].shape[1] // 2, settings)
     wanted = {k: tuple(t.shape) for k, t in head.state_dict().items()}
     got = {k: tuple(t.shape) for k, t in own.items()}
@@ -165,7 +170,7 @@ def load_head(tensors: Mapping[str, Tensor], settings: HeadSettings) -> Head:
         name = wrong[0]
         raise ValueError(
             f"head.{name}: expected {wanted.get(name, 'no such tensor')}, got "
-            f"{got.get(name, 'no such tensor')}. Use the settings that the head was trained with."
+            f"{got.get(name, 'no such tensor')}. The file is damaged, or of another version."
         )
     head.load_state_dict(own)
     return head

@@ -19,7 +19,6 @@ from training.smcp.head import (
     DILATIONS,
     Classifier,
     Head,
-    HeadSettings,
     border_masks,
     load_head,
 )
@@ -168,16 +167,9 @@ def torch_graphs(
 
 
 def trained_head(checkpoint: Path | str) -> Head:
-    """The head of a checkpoint; its form is read off its tensors.
+    """The head of a checkpoint.
 
     Raises:
         ValueError: the file is not a checkpoint of this project, or has no such head.
     """
-    tensors = load_checkpoint(checkpoint)[0]
-    first = tensors.get("head.fuse.weight")
-    settings = HeadSettings(
-        form="official" if "head.deepen.0.weight" in tensors else "paper",
-        pyramid="head.levels.0.weight" in tensors,
-        width=HeadSettings().width if first is None else len(first),
-    )
-    return load_head(tensors, settings).eval()
+    return load_head(load_checkpoint(checkpoint)[0]).eval()
