@@ -184,7 +184,7 @@ def progress(items: Sequence[Episode], label: str) -> Iterator[Episode]:
 
 Annotate = Callable[[NDArray[np.uint8], Episode], object]
 """From a mask [H, W] of 0, 1 and 255 (ignore) to an annotation that `Segmenter.prepare` takes."""
-Auxiliary = Callable[[Episode], Sequence[Sample]]
+AuxiliaryOf = Callable[[Episode], Sequence[Sample]]
 """Pictures of which `Segmenter.prepare` is told only that they show the episode's class."""
 
 
@@ -194,7 +194,7 @@ def evaluate(
     label: str = "",
     *,
     annotate: Annotate | None = None,
-    auxiliary: Auxiliary | None = None,
+    auxiliary: AuxiliaryOf | None = None,
     tile: Tile = None,
 ) -> Outcome:
     """Run every episode through the SDK at the query's native size; ignored pixels don't count.
