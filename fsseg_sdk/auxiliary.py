@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from .errors import InputError
 from .image import Picture, read_image
+from .seen import Seen
 
 __all__ = ["read_auxiliary"]
 
@@ -35,7 +34,7 @@ def read_auxiliary(
         )
     read: list[tuple[int, Picture]] = []
     notes: list[str] = []
-    known = _Seen()
+    known = Seen()
     for name, given in auxiliary.items():
         if name not in classes:
             raise InputError(
@@ -44,7 +43,7 @@ def read_auxiliary(
                 got="another name",
                 remedy="Give the class a labelled picture, too.",
             )
-        way, seen = classes.index(name), _Seen()
+        way, seen = classes.index(name), Seen()
         for picture in (shown for marked, shown in labelled if marked == way):
             seen.find(picture, "a labelled one")
         pictures = list(given) if isinstance(given, (list, tuple)) else [given]
@@ -59,20 +58,3 @@ def read_auxiliary(
             else:
                 read.append((way, known.find(other, called)[0]))
     return tuple(read), tuple(notes)
-
-
-class _Seen:
-    """Finds pictures with equal pixels. Only those are compared whole that agree in every 31st
-    pixel of every 31st row: that costs next to nothing beside decoding or encoding one."""
-
-    def __init__(self) -> None:
-        self._alike: dict[tuple[tuple[int, int], bytes], list[tuple[Picture, str]]] = {}
-
-    def find(self, picture: Picture, name: str) -> tuple[Picture, str]:
-        """The first equal picture and what it was called; this one, if there was none before."""
-        alike = self._alike.setdefault((picture.size, picture.pixels[::31, ::31].tobytes()), [])
-        for other, called in alike:
-            if np.array_equal(other.pixels, picture.pixels):
-                return other, called
-        alike.append((picture, name))
-        return picture, name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +14,7 @@ from .auxiliary import read_auxiliary
 from .classes import MAX_CLASSES, pair_up, read_classes
 from .errors import InputError
 from .image import Picture, load_mask, read_image
+from .seen import Seen
 
 __all__ = ["MAX_CLASSES", "Box", "Scribble", "Shot", "Support", "pair_up", "read_support"]
 
@@ -88,16 +88,14 @@ def read_support(support: object, auxiliary: object = None) -> Support:
     if isinstance(support, Support) and auxiliary is None:
         return support
     classes = read_classes(support)
-    several = sum(map(len, classes.values())) > 1
     shots: list[Shot] = []
     claims: list[NDArray[np.bool_]] = []
-    known: dict[bytes, Picture] = {}
+    known = Seen(oriented=True)
     for way, (class_name, given) in enumerate(classes.items()):
         for number, (image, annotation) in enumerate(given, 1):
             name = f"class {class_name!r}, shot {number}"
             picture = read_image(image, f"{name}, image")
-            if several:
-                picture = known.setdefault(_content(picture), picture)
+            picture = known.find(picture)[0]
             shot, claim = _shot(way, name, picture, annotation)
             shots.append(shot)
             claims.append(claim)
@@ -167,11 +165,3 @@ def _without(
         for index in others:
             rest[shots[index].foreground.view(np.bool_)] = 0
     return rest
-
-
-def _content(picture: Picture) -> bytes:
-    """Equal for pictures with equal pixels. A turned and an upright copy differ as far as masks
-    are concerned, so the orientation belongs to it."""
-    digest = hashlib.blake2b(repr((picture.size, picture.orientation)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(picture.pixels).data)
-    return digest.digest()
