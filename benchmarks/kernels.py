@@ -25,6 +25,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.kernel_rows import Inputs, Row, all_rows  # noqa: E402
+from benchmarks.neighbour_rows import neighbour_rows  # noqa: E402
 from benchmarks.timing import aligned, machine, medians, write_json  # noqa: E402
 from fsseg_sdk import _kernels, ops  # noqa: E402
 
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
     call = overhead(options.seconds / 4)
     print(f"a call that computes nothing: {call * 1e6:.1f} us")
     results = []
-    for row in all_rows(given):
+    for row in itertools.chain(all_rows(given), neighbour_rows(given)):
         if options.only in row.name:
             features = given.features if row.features is None else row.features
             results.append(measure(row, features, options.seconds))

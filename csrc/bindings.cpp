@@ -9,6 +9,8 @@
 #include "distance_stats/distance_stats.h"
 #include "grid_weights/grid_weights.h"
 #include "linear_match/linear_match.h"
+#include "logistic_fit/logistic_fit.h"
+#include "nearest/nearest.h"
 #include "online_mlp/online_mlp.h"
 #include "preprocess/preprocess.h"
 #include "prototype_fusion/prototype_fusion.h"
@@ -76,6 +78,100 @@ bool linear_match_op(const py::array &features, const py::array &weights, const 
     return finished(run_linear_match(Device::cpu, args));
 }
 
+const float *contiguous_floats(const py::array &array, const char *name, int64_t n) {
+    if (!py::dtype::of<float>().equal(array.dtype()) || (array.flags() & py::array::c_style) == 0 ||
+        array.size() != n) {
+        refuse(name, "contiguous float32 of another size");
+    }
+    return static_cast<const float *>(array.data());
+}
+
+const int64_t *checked_groups(const py::array &group, int64_t rows, int64_t groups) {
+    require_type<int64_t>(group, "group", 1);
+    if (group.shape(0) != rows || (group.flags() & py::array::c_style) == 0) {
+        refuse("group", "one contiguous number for each row");
+    }
+    const int64_t *number = static_cast<const int64_t *>(group.data());
+    for (int64_t m = 0; m < rows; ++m) {
+        if (number[m] < 0 || number[m] >= groups) { refuse("group", "0 to fewer than groups"); }
+    }
+    return number;
+}
+
+int64_t nearest_bytes(const RowsView &rows, const int64_t *group, int64_t groups, bool bf16) {
+    int64_t bytes = 0;
+    finished(run_nearest_pack(Device::cpu, {rows, group, groups, bf16, nullptr, &bytes, 1}));
+    return bytes;
+}
+
+int64_t nearest_bytes_op(const py::array &rows, const py::array &group, int64_t groups, bool bf16) {
+    const RowsView r = rows_view(rows, "rows");
+    return nearest_bytes(r, checked_groups(group, r.rows, groups), groups, bf16);
+}
+
+bool nearest_pack_op(const py::array &rows, const py::array &group, int64_t groups, bool bf16,
+                     py::array out, int threads) {
+    const RowsView r = rows_view(rows, "rows");
+    if (r.batch != 1) { refuse("rows", "rank 2"); }
+    const int64_t *number = checked_groups(group, r.rows, groups);
+    int64_t bytes = nearest_bytes(r, number, groups, bf16);
+    uint8_t *packed = output<uint8_t>(out, "out", {bytes});
+    const NearestPackArgs args{r, number, groups, bf16, packed, &bytes, checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_nearest_pack(Device::cpu, args));
+}
+
+bool nearest_op(const py::array &features, const py::array &rows, const py::array &group,
+                int64_t groups, bool bf16, const std::optional<py::array> &packed, py::array out,
+                int threads) {
+    const PlaneView f = plane_view(features, "features");
+    const RowsView r = rows_view(rows, "rows");
+    if (r.columns != f.channels || r.batch != 1) { refuse("rows", "the channels of features"); }
+    const int64_t *number = checked_groups(group, r.rows, groups);
+    const void *ready = nullptr;
+    if (packed) {
+        require_type<uint8_t>(*packed, "packed", 1);
+        if (packed->shape(0) != nearest_bytes(r, number, groups, bf16) ||
+            (packed->flags() & py::array::c_style) == 0) {
+            refuse("packed", "what nearest_pack made of these rows");
+        }
+        ready = packed->data();
+    }
+    const NearestArgs args{f,
+                           r,
+                           number,
+                           groups,
+                           bf16,
+                           ready,
+                           output<float>(out, "out", {f.batch, groups, f.height, f.width}),
+                           checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_nearest(Device::cpu, args));
+}
+
+bool logistic_fit_op(const py::array &cells, const py::array &targets, const py::array &weights,
+                     double rate, double momentum, double l2, py::array weight, py::array bias,
+                     py::array losses, int threads) {
+    const RowsView x = rows_view(cells, "cells");
+    if (x.batch != 1 || losses.ndim() != 2) { refuse("cells", "rank 2"); }
+    const int64_t steps = losses.shape(0), classes = losses.shape(1);
+    if (classes < 1 || x.rows < 1 || x.columns < 1) { refuse("cells", "at least one of each"); }
+    const LogisticFitArgs args{x,
+                               contiguous_floats(targets, "targets", x.rows * classes),
+                               contiguous_floats(weights, "weights", x.rows * classes),
+                               classes,
+                               steps,
+                               rate,
+                               momentum,
+                               l2,
+                               output<float>(weight, "weight", {classes, x.columns}),
+                               output<float>(bias, "bias", {classes}),
+                               output<float>(losses, "losses", {steps, classes}),
+                               checked_threads(threads)};
+    py::gil_scoped_release release;
+    return finished(run_logistic_fit(Device::cpu, args));
+}
+
 // [B, h, w] for the cells of features as [B, 1, h, w]; no data where there are none.
 PlaneView cell_view(const std::optional<py::array> &weights, const PlaneView &f) {
     PlaneView view{nullptr, f.batch, 1, f.height, f.width, 0, 0};
@@ -104,14 +200,6 @@ const int64_t *checked_ways(const py::array &ways, int64_t batch, int64_t classe
         if (data[b] < -1 || data[b] >= classes) { refuse("ways", "-1 or a class"); }
     }
     return data;
-}
-
-const float *contiguous_floats(const py::array &array, const char *name, int64_t n) {
-    if (!py::dtype::of<float>().equal(array.dtype()) || (array.flags() & py::array::c_style) == 0 ||
-        array.size() != n) {
-        refuse(name, "contiguous float32 of another size");
-    }
-    return static_cast<const float *>(array.data());
 }
 
 bool distance_stats_op(const py::array &features, const py::array &prototypes,
@@ -245,15 +333,25 @@ bool grid_weights_op(const py::array &masks, double extent_h, double extent_w, p
     return finished(run_grid_weights(Device::cpu, args));
 }
 
-bool upsample_argmax_op(const py::array &logits, double extent_h, double extent_w, py::array out,
-                        int threads) {
+bool upsample_argmax_op(const py::array &logits, double extent_h, double extent_w,
+                        const std::optional<py::array> &labels, py::array out, int threads) {
     const PlaneView view = plane_view(logits, "logits");
-    if (view.channels < 1 || view.channels > 255) { refuse("logits", "1 to 255 classes"); }
+    const int64_t most = labels ? 65535 : 255;
+    if (view.channels < 1 || view.channels > most) { refuse("logits", "1 to 255 classes"); }
+    const uint8_t *names = nullptr;
+    if (labels) {
+        require_type<uint8_t>(*labels, "labels", 1);
+        if (labels->shape(0) != view.channels || (labels->flags() & py::array::c_style) == 0) {
+            refuse("labels", "one contiguous value for each plane");
+        }
+        names = static_cast<const uint8_t *>(labels->data());
+    }
     if (out.ndim() != 3) { refuse("out", "rank 3"); }
     require_extent(extent_h, view.height);
     require_extent(extent_w, view.width);
     const int64_t height = out.shape(1), width = out.shape(2);
     const UpsampleArgmaxArgs args{view,
+                                  names,
                                   extent_h,
                                   extent_w,
                                   height,
@@ -418,6 +516,10 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("weighted_pool", &weighted_pool_op);
     m.def("cosine_match", &cosine_match_op);
     m.def("linear_match", &linear_match_op);
+    m.def("nearest", &nearest_op);
+    m.def("nearest_pack", &nearest_pack_op);
+    m.def("_nearest_bytes", &nearest_bytes_op);
+    m.def("logistic_fit", &logistic_fit_op);
     m.def("distance_stats", &distance_stats_op);
     m.def("soft_pool", &soft_pool_op);
     m.def("prototype_fusion", &prototype_fusion_op);

@@ -26,6 +26,31 @@ def cosine_match(
 def linear_match(
     features: _Array, weights: _Array, bias: _Array, out: _Array, threads: int
 ) -> bool: ...
+def nearest(
+    features: _Array,
+    rows: _Array,
+    group: _Array,
+    groups: int,
+    bf16: bool,
+    packed: _Array | None,
+    out: _Array,
+    threads: int,
+) -> bool: ...
+def nearest_pack(
+    rows: _Array, group: _Array, groups: int, bf16: bool, out: _Array, threads: int
+) -> bool: ...
+def logistic_fit(
+    cells: _Array,
+    targets: _Array,
+    weights: _Array,
+    rate: float,
+    momentum: float,
+    l2: float,
+    weight: _Array,
+    bias: _Array,
+    losses: _Array,
+    threads: int,
+) -> bool: ...
 def distance_stats(
     features: _Array, prototypes: _Array, weights: _Array | None, out: _Array, threads: int
 ) -> bool: ...
@@ -72,7 +97,12 @@ def online_mlp_scores(
     features: _Array, mlp: Sequence[_Array], length: float, bf16: bool, out: _Array, threads: int
 ) -> bool: ...
 def upsample_argmax(
-    logits: _Array, extent_h: float, extent_w: float, out: _Array, threads: int
+    logits: _Array,
+    extent_h: float,
+    extent_w: float,
+    labels: _Array | None,
+    out: _Array,
+    threads: int,
 ) -> bool: ...
 def preprocess(
     image: _Array,
@@ -83,6 +113,7 @@ def preprocess(
     out: _Array,
     threads: int,
 ) -> bool: ...
+def _nearest_bytes(rows: _Array, group: _Array, groups: int, bf16: bool) -> int: ...
 def _simd() -> str: ...
 def _set_simd(level: str) -> bool: ...
 def _levels_built() -> list[str]: ...

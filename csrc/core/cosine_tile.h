@@ -7,33 +7,12 @@
 #pragma once
 
 #include "core/dot_planes.h"
+#include "core/norms.h"
 
 namespace fsseg {
 namespace FSSEG_NS {
 
 constexpr float smallest_square = 1e-24f, largest_square = 1e36f;
-
-// 1 / |row| in double for each of the prototypes; 0 for a zero row. False: a row is not finite.
-static bool inverse_norms(const RowsView &rows, int64_t batch, double *inverse) {
-    for (int64_t p = 0; p < rows.rows; ++p) {
-        const float *row = rows.data + batch * rows.batch_stride + p * rows.row_stride;
-        double parts[8] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}; // one would wait for itself
-        int64_t c = 0;
-        for (; c + 8 <= rows.columns; c += 8) {
-            for (int i = 0; i < 8; ++i) {
-                parts[i] += static_cast<double>(row[c + i]) * static_cast<double>(row[c + i]);
-            }
-        }
-        for (; c < rows.columns; ++c) {
-            parts[0] += static_cast<double>(row[c]) * static_cast<double>(row[c]);
-        }
-        double square = 0.0;
-        for (int i = 0; i < 8; ++i) { square += parts[i]; }
-        if (!finite(square)) { return false; }
-        inverse[p] = square > 0.0 ? 1.0 / ::sqrt(square) : 0.0;
-    }
-    return true;
-}
 
 static bool tile_in_range(const float *norms, int64_t n) {
     bool within = true;

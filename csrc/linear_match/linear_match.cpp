@@ -7,6 +7,8 @@ namespace FSSEG_NS {
 
 namespace {
 
+constexpr int64_t most_values = 1 << 16; // of a tile, in floats
+
 // One value in double; the slow path.
 float careful_value(const float *f, int64_t stride, const float *weights, int64_t channels,
                     float bias) {
@@ -27,7 +29,9 @@ Status linear_match(const LinearMatchArgs &args) {
     const double work = 4e-5 * static_cast<double>(f.batch * channels) *
                         static_cast<double>(pixels); // microseconds, roughly
     const int threads = worthwhile(args.threads, work);
-    const Tiling tiling = tile_pixels_of(pixels, longest_tile, divide_up(threads, f.batch));
+    // With many classifiers short tiles: what a tile gives is read again while it is in a cache.
+    const int64_t longest = smaller(longest_tile, larger(strip_floats, most_values / vectors));
+    const Tiling tiling = tile_pixels_of(pixels, longest, divide_up(threads, f.batch));
 
     const int64_t per_worker = vectors * tiling.tile;
     Scratch packed_memory(vectors * channels * static_cast<int64_t>(sizeof(float)));

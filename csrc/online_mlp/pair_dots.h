@@ -4,17 +4,12 @@
 // [padded_channels][tile_rows / 2] words for backward.
 #pragma once
 
+#include "core/pairs.h"
 #include "online_mlp/fp32.h"
 #include "online_mlp/pairs.h"
 
 namespace fsseg {
 namespace FSSEG_NS {
-
-// Both numbers of each word of a, times those of b, added to the sum.
-static inline vf dot_pairs(vf sum, vu a, vu b) {
-    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); // needs no flag of the compiler
-    return sum;
-}
 
 // sums [tile_rows][panel_units] (+)= OUTER x INNER steps; x moves on by `x_outer` words each INNER.
 // Row r of step i: x[r * ROW + i * STEP].

@@ -5,8 +5,8 @@
 // whole vectors of units, and a gradient has the layout of what it changes.
 #pragma once
 
+#include "core/cells.h"
 #include "core/simd.h"
-#include "online_mlp/cells.h"
 #include "online_mlp/online_mlp.h"
 
 namespace fsseg {

@@ -1,7 +1,7 @@
 // A step of SGD, and the small layers, which take theirs together.
 #pragma once
 
-#include "online_mlp/plan.h"
+#include "core/simd.h"
 
 namespace fsseg {
 namespace FSSEG_NS {

@@ -15,6 +15,11 @@ namespace {
 
 constexpr int64_t task_rows = 32;
 
+// Whether planes stand for labels of their own; if not, no table is looked at.
+template <bool NAMED> struct Naming {
+    static constexpr bool named = NAMED;
+};
+
 // Scores at the columns of the grid, `weight` of the way from row `top` to row `bottom`, times
 // `scale`, and their argmax as floats. n columns; `values` and `labels` have room for n + lanes.
 void score_row(const float *top, const float *bottom, int64_t plane_stride, float weight,
@@ -40,18 +45,19 @@ void score_row(const float *top, const float *bottom, int64_t plane_stride, floa
 }
 
 // Labels of VECTORS * lanes pixels between two columns, whose scores are left[k], right[k].
-template <int VECTORS> void label_pixels(const float *left, const float *right, int64_t stride,
-                                         int64_t classes, const float *weights, vf *labels) {
+template <int VECTORS, bool NAMED>
+void label_pixels(const float *left, const float *right, int64_t stride, int64_t classes,
+                  const float *names, const float *weights, vf *labels) {
     vf best[VECTORS], place[VECTORS];
     for (int i = 0; i < VECTORS; ++i) {
         place[i] = load(weights + i * lanes);
         best[i] = fma(place[i], set1(*right - *left), set1(*left));
-        labels[i] = zero();
+        labels[i] = NAMED ? set1(names[0]) : zero();
     }
     for (int64_t k = 1; k < classes; ++k) {
         const float start = left[k * stride];
         const vf from = set1(start), slope = set1(right[k * stride] - start);
-        const vf label = set1(static_cast<float>(k));
+        const vf label = set1(NAMED ? names[k] : static_cast<float>(k));
         for (int i = 0; i < VECTORS; ++i) {
             const vf value = fma(place[i], slope, from);
             labels[i] = select_greater(value, best[i], label, labels[i]);
@@ -61,16 +67,17 @@ template <int VECTORS> void label_pixels(const float *left, const float *right, 
 }
 
 // The pixels [x, end) between two columns. May write more, up to the end of the row.
-void label_cell(const float *left, const float *right, int64_t stride, int64_t classes,
-                const float *weights, int64_t x, int64_t end, int64_t width, uint8_t *row) {
+template <bool NAMED> void label_cell(const float *left, const float *right, int64_t stride,
+                                      int64_t classes, const float *names, const float *weights,
+                                      int64_t x, int64_t end, int64_t width, uint8_t *row) {
     vf labels[2];
     for (; end - x > lanes && width - x >= 2 * lanes; x += 2 * lanes) {
-        label_pixels<2>(left, right, stride, classes, weights + x, labels);
+        label_pixels<2, NAMED>(left, right, stride, classes, names, weights + x, labels);
         store_u8(row + x, labels[0]);
         store_u8(row + x + lanes, labels[1]);
     }
     for (; x < end; x += lanes) {
-        label_pixels<1>(left, right, stride, classes, weights + x, labels);
+        label_pixels<1, NAMED>(left, right, stride, classes, names, weights + x, labels);
         if (width - x >= lanes) {
             store_u8(row + x, labels[0]);
         } else {
@@ -127,8 +134,9 @@ Status upsample_argmax(const UpsampleArgmaxArgs &args) {
     const Scratch values_memory(threads * per_worker * static_cast<int64_t>(sizeof(float)));
     const Scratch starts_memory((across.cells + 1) * static_cast<int64_t>(sizeof(int64_t)));
     const Scratch weights_memory((args.width + lanes) * static_cast<int64_t>(sizeof(float)));
+    const Scratch names_memory(logits.channels * static_cast<int64_t>(sizeof(float)));
     if (values_memory.data == nullptr || starts_memory.data == nullptr ||
-        weights_memory.data == nullptr) {
+        weights_memory.data == nullptr || names_memory.data == nullptr) {
         return Status::no_memory;
     }
     int64_t *starts = static_cast<int64_t *>(starts_memory.data);
@@ -140,33 +148,49 @@ Status upsample_argmax(const UpsampleArgmaxArgs &args) {
         }
     }
     store(weights + args.width, zero());
+    float *names = static_cast<float *>(names_memory.data); // of planes
+    for (int64_t k = 0; k < logits.channels; ++k) {
+        names[k] = args.labels != nullptr ? args.labels[k] : static_cast<float>(k);
+    }
 
-    for_each(logits.batch * tasks, threads, [&](int64_t task, int worker) {
+    const auto label_rows = [&](auto naming, int64_t task, int worker) {
+        constexpr bool named = decltype(naming)::named;
+        const auto name_of = [&](float plane) {
+            return named ? names[static_cast<int64_t>(plane)] : plane;
+        };
         const int64_t b = task / tasks, first = task % tasks * task_rows;
         const float *planes = logits.data + b * logits.batch_stride;
         float *values = static_cast<float *>(values_memory.data) + worker * per_worker;
-        float *labels = values + logits.channels * stride;
+        float *winners =
+            values + logits.channels * stride; // planes: two with one label have a bend
         for (int64_t y = first; y < smaller(first + task_rows, args.height); ++y) {
             const double place = grid_place(down, y);
             const int64_t i = static_cast<int64_t>(place), next = smaller(i + 1, down.cells - 1);
             score_row(planes + i * logits.width, planes + next * logits.width,
                       logits.channel_stride, static_cast<float>(place - static_cast<double>(i)),
-                      scale, logits.channels, across.cells, values, stride, labels);
+                      scale, logits.channels, across.cells, values, stride, winners);
             uint8_t *row = args.out + (b * args.height + y) * args.width;
             int64_t done = 0;
             for (int64_t x = 0; x < across.cells; x += lanes) {
-                uint32_t changes = differing(load(labels + x), load(labels + x + 1));
+                uint32_t changes = differing(load(winners + x), load(winners + x + 1));
                 for (; changes != 0; changes &= changes - 1) {
                     const int64_t j = x + __builtin_ctz(changes);
-                    fill(row, done, starts[j], labels[j]);
-                    label_cell(values + j, values + j + 1, stride, logits.channels, weights,
-                               starts[j], starts[j + 1], args.width, row);
+                    fill(row, done, starts[j], name_of(winners[j]));
+                    label_cell<named>(values + j, values + j + 1, stride, logits.channels, names,
+                                      weights, starts[j], starts[j + 1], args.width, row);
                     done = starts[j + 1];
                 }
             }
-            fill(row, done, args.width, labels[across.cells - 1]);
+            fill(row, done, args.width, name_of(winners[across.cells - 1]));
         }
-    });
+    };
+    if (args.labels != nullptr) {
+        for_each(logits.batch * tasks, threads,
+                 [&](int64_t task, int worker) { label_rows(Naming<true>(), task, worker); });
+    } else {
+        for_each(logits.batch * tasks, threads,
+                 [&](int64_t task, int worker) { label_rows(Naming<false>(), task, worker); });
+    }
     return Status::ok;
 }
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 from .fusion import Fusion, SoftPool, ThresholdMlp, prototype_fusion, soft_pool
 from .imaging import preprocess, upsample_argmax
 from .learning import Mlp, MlpFit, online_mlp_fit, online_mlp_scores, online_mlp_start
+from .logistic import LogisticFit, logistic_fit
 from .matching import cosine_match, distance_stats, linear_match
+from .neighbours import NearestRows, nearest
 from .pooling import grid_weights, weighted_pool
 from .runtime import build_info, simd_level, simd_levels
 
 __all__ = [
     "Fusion",
+    "LogisticFit",
     "Mlp",
     "MlpFit",
+    "NearestRows",
     "SoftPool",
     "ThresholdMlp",
     "build_info",
@@ -24,6 +28,8 @@ __all__ = [
     "distance_stats",
     "grid_weights",
     "linear_match",
+    "logistic_fit",
+    "nearest",
     "online_mlp_fit",
     "online_mlp_scores",
     "online_mlp_start",

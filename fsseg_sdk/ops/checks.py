@@ -199,6 +199,32 @@ def ways(value: object, argument: str, features: FloatArray, classes: int) -> ND
     return array.copy(order="C")
 
 
+def numbers(value: object, argument: str, axes: str, least: int, end: int) -> NDArray[np.int64]:
+    """int64 of one axis, contiguous, each from ``least`` to below ``end``."""
+    array = as_array(value, argument)
+    _require(array, argument, INT64, 1, axes)
+    wrong = array[(array < least) | (array >= end)]
+    if wrong.size:
+        refuse(argument, f"{least} to {end - 1}", str(int(wrong[0])), "Number them from 0.")
+    return array.copy(order="C")
+
+
+def label_numbers(value: object, argument: str, planes: FloatArray) -> NDArray[np.uint8]:
+    """uint8 ``[P]``, contiguous, one for each of the planes ``[B, P, h, w]``."""
+    array = as_array(value, argument)
+    _require(array, argument, UINT8, 1, "[P]")
+    if array.shape != planes.shape[1:2]:
+        agree(array.shape, planes.shape[1:2], argument, "planes of logits:")
+    return array.copy(order="C")
+
+
+def bf16(precision: object) -> bool:
+    """``"fp32"`` or ``"bf16"``."""
+    if not isinstance(precision, str) or precision not in ("fp32", "bf16"):
+        refuse("precision", "'fp32' or 'bf16'", repr(precision), "Pass that instead.")
+    return precision == "bf16"
+
+
 def no_negative(array: NDArray[Any] | None, argument: str) -> None:
     """A kernel met something that may not be: is it a negative value here?"""
     if array is not None and (array < 0).any():

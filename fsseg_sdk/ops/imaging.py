@@ -10,32 +10,38 @@ from . import checks
 from .checks import FloatArray
 from .runtime import choose_threads, kernels
 
+MOST_PLANES = 65535
+
 
 def upsample_argmax(
     logits: object,
     size: tuple[int, int],
     extent: tuple[float, float] | None = None,
+    labels: object = None,
     *,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
     """Labels at the picture's size: argmax over P of the bilinear upsampling of ``logits``.
 
-    logits: ``[B, P, h, w]`` float32, P <= 255; size: ``(H, W)``; extent: the part of the grid that
-    the picture covers, in cells, from the top left; None is all of it. Ties go to the lowest
-    index. Returns ``[B, H, W]`` uint8. Raises InputError.
+    logits: ``[B, P, h, w]`` float32; size: ``(H, W)``; extent: the part of the grid that the
+    picture covers, in cells, from the top left; None is all of it. labels: ``[P]`` uint8, what each
+    plane stands for; several may stand for the same. None: a plane's number, P <= 255 then. Ties go
+    to the lowest plane. Returns ``[B, H, W]`` uint8. Raises InputError.
     """
     scores = checks.planes(logits, "logits", "[B, P, h, w]")
-    if scores.shape[1] > 255:
+    names = None if labels is None else checks.label_numbers(labels, "labels", scores)
+    if scores.shape[1] > (255 if names is None else MOST_PLANES):
         raise InputError(
             "logits",
-            expected="at most 255 classes",
+            expected="at most 255 classes" if names is None else f"at most {MOST_PLANES} planes",
             got=str(scores.shape[1]),
             remedy="Segment in several passes.",
         )
     height, width = checks.size_pair(size, "size")
     extent_h, extent_w = checks.extent_pair(extent, (scores.shape[2], scores.shape[3]))
     out = np.empty((scores.shape[0], height, width), np.uint8)
-    if not kernels.upsample_argmax(scores, extent_h, extent_w, out, choose_threads(threads)):
+    number = choose_threads(threads)
+    if not kernels.upsample_argmax(scores, extent_h, extent_w, names, out, number):
         checks.blame({"logits": scores}, "Scale the logits down.")
     return out
 

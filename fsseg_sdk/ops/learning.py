@@ -125,7 +125,7 @@ def online_mlp_fit(
         probability,
         _length(length),
         counter,
-        _bf16(precision),
+        checks.bf16(precision),
         tuple(fitted),
         losses,
         choose_threads(threads),
@@ -152,7 +152,7 @@ def online_mlp_scores(
     f = checks.planes(features, "features")
     weights = _mlp(mlp, f.shape[1])
     out = np.empty((f.shape[0], weights.output_weight.shape[0], *f.shape[2:]), np.float32)
-    arguments = (_length(length), _bf16(precision), out, choose_threads(threads))
+    arguments = (_length(length), checks.bf16(precision), out, choose_threads(threads))
     if not kernels.online_mlp_scores(f, tuple(weights), *arguments):
         checks.blame({"features": f, **_named(weights)}, "Scale the features down.")
     return out
@@ -223,12 +223,6 @@ def _blame(pairs: list[tuple[FloatArray, FloatArray]], mlp: Mlp) -> None:
 
 def _length(length: float | None) -> float:
     return 0.0 if length is None else checks.within(length, "length", 0.0, None, open_start=True)
-
-
-def _bf16(precision: str) -> bool:
-    if precision not in ("fp32", "bf16"):
-        _refuse("precision", "'fp32' or 'bf16'", repr(precision))
-    return precision == "bf16"
 
 
 def _refuse(argument: str, expected: str, got: str) -> None:

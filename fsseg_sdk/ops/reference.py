@@ -15,6 +15,8 @@ from .fusion_reference import prototype_fusion as prototype_fusion
 from .fusion_reference import soft_pool as soft_pool
 from .learning_reference import online_mlp_fit as online_mlp_fit
 from .learning_reference import online_mlp_scores as online_mlp_scores
+from .neighbour_reference import logistic_fit as logistic_fit
+from .neighbour_reference import nearest as nearest
 from .statistics_reference import cosines as cosines
 from .statistics_reference import distance_stats as distance_stats
 from .statistics_reference import flat
@@ -87,10 +89,17 @@ def upsample(
 
 
 def upsample_argmax(
-    logits: NDArray[np.float32], size: tuple[int, int], extent: tuple[float, float] | None = None
+    logits: NDArray[np.float32],
+    size: tuple[int, int],
+    extent: tuple[float, float] | None = None,
+    labels: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """``[B, P, h, w] -> [B, H, W]`` uint8: argmax over P of the upsampling; ties to the lowest."""
-    return np.asarray(upsample(logits, size, extent).argmax(axis=1), np.uint8)
+    """``[B, P, h, w] -> [B, H, W]`` uint8: argmax over P of the upsampling; ties to the lowest.
+
+    ``labels [P]``: what each plane stands for; None: its number.
+    """
+    winners = upsample(logits, size, extent).argmax(axis=1)
+    return np.asarray(winners if labels is None else labels[winners], np.uint8)
 
 
 def triangle_matrix(size: int, result: int) -> Array:

@@ -16,7 +16,7 @@ CONSTANT_DEVIATION = 1e-6
 def cosines(features: NDArray[np.float32], prototypes: NDArray[Any]) -> Array:
     """``[B, C, h, w], [P, C] or [B, P, C] -> [B, P, h*w]``; the cosine of anything with 0 is 0."""
     f, p = flat(features), np.asarray(prototypes, np.float64)
-    dots = np.broadcast_to(_unit(p, -1), (f.shape[0], *p.shape[-2:])) @ _unit(f, 1)
+    dots = np.broadcast_to(unit(p, -1), (f.shape[0], *p.shape[-2:])) @ unit(f, 1)
     return np.asarray(dots)
 
 
@@ -55,7 +55,7 @@ def flat(planes: NDArray[np.float32]) -> Array:
     return planes.reshape(batch, channels, height * width).astype(np.float64)
 
 
-def _unit(vectors: Array, axis: int) -> Array:
+def unit(vectors: Array, axis: int) -> Array:
     """Length 1 along ``axis``; zero stays zero."""
     norm = np.sqrt((vectors * vectors).sum(axis=axis, keepdims=True))
     return np.asarray(vectors / np.where(norm > 0.0, norm, 1.0))

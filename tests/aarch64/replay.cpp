@@ -7,6 +7,8 @@
 #include "distance_stats/distance_stats.h"
 #include "grid_weights/grid_weights.h"
 #include "linear_match/linear_match.h"
+#include "logistic_fit/logistic_fit.h"
+#include "nearest/nearest.h"
 #include "online_mlp/online_mlp.h"
 #include "preprocess/preprocess.h"
 #include "prototype_fusion/prototype_fusion.h"
@@ -55,8 +57,10 @@ Status grid_weights_case(const Case &c, void *out, int threads) {
 }
 
 Status upsample_argmax_case(const Case &c, void *out, int threads) {
+    const uint8_t *labels =
+        c.arrays.count("labels") == 0 ? nullptr : c.array("labels").data<uint8_t>();
     return run_upsample_argmax(Device::cpu,
-                               {planes(c.array("logits")), c.number("extent_h"),
+                               {planes(c.array("logits")), labels, c.number("extent_h"),
                                 c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
                                 static_cast<uint8_t *>(out), threads});
 }
@@ -161,10 +165,29 @@ Status prototype_fusion_case(const Case &c, void *out, int threads) {
                                  c.number("radius"), cell_weights(c, f), result, threads});
 }
 
+Status nearest_case(const Case &c, void *out, int threads) {
+    return run_nearest(Device::cpu,
+                       {planes(c.array("features")), rows(c.array("rows")),
+                        c.array("group").data<int64_t>(), static_cast<int64_t>(c.number("groups")),
+                        c.number("bf16") != 0, nullptr, static_cast<float *>(out), threads});
+}
+
+Status logistic_fit_case(const Case &c, void *out, int threads) {
+    const RowsView cells = rows(c.array("cells"));
+    const int64_t classes = c.array("targets").shape[1];
+    float *weight = static_cast<float *>(out), *bias = weight + classes * cells.columns;
+    return run_logistic_fit(
+        Device::cpu, {cells, c.array("targets").data<float>(), c.array("weights").data<float>(),
+                      classes, static_cast<int64_t>(c.number("steps")), c.number("rate"),
+                      c.number("momentum"), c.number("l2"), weight, bias, bias + classes, threads});
+}
+
 using Run = std::function<Status(const Case &, void *out, int threads)>;
 
 const std::map<std::string, Run> &runs() {
     static const std::map<std::string, Run> table = {
+        {"nearest", nearest_case},
+        {"logistic_fit", logistic_fit_case},
         {"soft_pool", soft_pool_case},
         {"prototype_fusion", prototype_fusion_case},
         {"online_mlp_fit", online_mlp_fit_case},

@@ -17,12 +17,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fsseg_sdk.ops import reference
 from tests.ops.case import Case
 from tests.ops.cases import all_cases
-from tests.ops.compare import MAX_ERROR, NMSE, SMALLEST, label_limit, scale_of, stats_limits
+from tests.ops.compare import (
+    MAX_ERROR,
+    NMSE,
+    SMALLEST,
+    label_limit,
+    label_values,
+    scale_of,
+    stats_limits,
+)
 from tests.ops.fusion_cases import fusion_limits, pool_limits
 from tests.ops.mlp_cases import SCORES, fit_limits
+from tests.ops.neighbour_cases import NEAREST_BF16, logistic_limits
 from tests.ops.raw import binding_arguments, expected_of, mapped
 
 LARGEST = 2_000_000  # bytes of one array: an emulated processor is slow
@@ -42,7 +50,9 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("samples", "mlp", "learning_rate", "momentum", "dropout", "length", "seed", "bf16"),
     ),
     "online_mlp_scores": ("features", "mlp", "length", "bf16"),
-    "upsample_argmax": ("logits", "extent_h", "extent_w"),
+    "nearest": ("features", "rows", "group", "groups", "bf16", "packed"),
+    "logistic_fit": ("cells", "targets", "weights", "rate", "momentum", "l2"),
+    "upsample_argmax": ("logits", "extent_h", "extent_w", "labels"),
     "preprocess": ("image", "content_h", "content_w", "mean", "std"),
 }
 
@@ -62,7 +72,7 @@ def write_array(file: BinaryIO, name: str, array: Any) -> None:
 def tolerances(case: Case, arguments: dict[str, Any], expected: Any) -> dict[str, Any]:
     """Names as compare() of replay.cpp reads them."""
     if case.op == "upsample_argmax":
-        values = np.ascontiguousarray(reference.upsample(**arguments))
+        values = np.ascontiguousarray(label_values(arguments))
         return {"values": values, "margin": label_limit(arguments)}
     if case.op == "distance_stats":
         return {"expected": expected, "limits": stats_limits(expected)}
@@ -74,6 +84,11 @@ def tolerances(case: Case, arguments: dict[str, Any], expected: Any) -> dict[str
     if case.op == "online_mlp_fit":
         numbers = {"sample_count": len(arguments["samples"]), "iterations": arguments["iterations"]}
         return {"expected": expected, "limits": fit_limits(arguments, expected), **numbers}
+    if case.op == "logistic_fit":
+        limits = logistic_limits(arguments, expected)
+        return {"expected": expected, "limits": limits, "steps": arguments["steps"]}
+    if case.op == "nearest" and arguments["precision"] == "bf16":
+        return {"expected": expected, "limits": np.full(expected.shape, NEAREST_BF16)}
     if case.op == "online_mlp_scores" and arguments["precision"] == "bf16":
         limit = SCORES["bf16"] * float(np.abs(expected).max())
         return {"expected": expected, "limits": np.full(expected.shape, limit)}

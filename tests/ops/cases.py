@@ -1,7 +1,8 @@
 """The case table of every op: what the conformance suite, the replayer and the benchmarks run.
 
 Adding an op means adding its rows: here, or to feature_cases.py for an op that reads feature maps;
-those of online_mlp are in mlp_cases.py, those of soft_pool and prototype_fusion in fusion_cases.py.
+those of online_mlp are in mlp_cases.py, of soft_pool and prototype_fusion in fusion_cases.py, of
+nearest and logistic_fit in neighbour_cases.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops import feature_cases, fusion_cases, mlp_cases
+from tests.ops import feature_cases, fusion_cases, mlp_cases, neighbour_cases
 from tests.ops.case import Arguments, Case
 from tests.ops.inputs import LAYOUTS, laid_out, mask_of, picture, values
 
@@ -26,6 +27,8 @@ OPS = (
     "prototype_fusion",
     "online_mlp_fit",
     "online_mlp_scores",
+    "nearest",
+    "logistic_fit",
     "upsample_argmax",
     "preprocess",
 )
@@ -57,8 +60,15 @@ def _grid_weights() -> Iterator[Case]:
 
 def _upsample_argmax() -> Iterator[Case]:
     def case(
-        logits: Any, size: Any, kind: str = "normal", layout: str = "contiguous", extent: Any = None
+        logits: Any,
+        size: Any,
+        kind: str = "normal",
+        layout: str = "contiguous",
+        extent: Any = None,
+        classes: int | None = None,
     ) -> Case:
+        """classes: that many share the planes; None: each plane is its own."""
+
         def make(rng: np.random.Generator) -> Arguments:
             if kind == "ties":
                 scores = rng.integers(0, 3, logits).astype(np.float32)
@@ -68,10 +78,17 @@ def _upsample_argmax() -> Iterator[Case]:
                 scores = np.ones(logits, np.float32)
             else:
                 scores = values(rng, logits, kind)
-            return {"logits": laid_out(scores, layout), "size": size, "extent": extent}
+            given = {"logits": laid_out(scores, layout), "size": size, "extent": extent}
+            if classes is not None:
+                scores[:, 0] = 0  # the threshold
+                labels = rng.integers(1, classes, logits[1]).astype(np.uint8)
+                labels[0] = 0
+                given["labels"] = labels
+            return given
 
         name = f"{'x'.join(map(str, logits))}-to-{size[0]}x{size[1]}-{kind}-{layout}"
-        return Case("upsample_argmax", f"{name}-extent-{extent}", make)
+        name += f"-extent-{extent}" + ("" if classes is None else f"-classes-{classes}")
+        return Case("upsample_argmax", name, make)
 
     sizes = [(1, 1), (1, 19), (23, 1), (37, 53), (64, 128), (9, 400)]
     for grid, size in itertools.product([(1, 1), (1, 5), (3, 1), (7, 13), (28, 28)], sizes):
@@ -87,6 +104,10 @@ def _upsample_argmax() -> Iterator[Case]:
     for extent in ((28.0, 21.0), (15.75, 28.0), (0.5, 0.25), (20.999, 27.001)):
         yield case((2, 2, 28, 28), (90, 120), extent=extent)
         yield case((1, 3, 28, 28), (9, 3), extent=extent)
+    for planes, classes in ((1, 2), (2, 2), (6, 2), (6, 3), (13, 256), (300, 5)):
+        yield case((2, planes, 7, 9), (41, 67), classes=classes)
+        yield case((1, planes, 7, 9), (41, 67), "ties", classes=classes)
+    yield case((1, 6, 2, 3), (3, 1500), classes=2)
     for classes in (2, 6):
         yield case((1, classes, 60, 60), (480, 640))
         yield case((1, classes, 60, 60), (480, 640), "denormal")
@@ -136,6 +157,8 @@ def all_cases() -> list[Case]:
         fusion_cases.prototype_fusion,
         mlp_cases.online_mlp_fit,
         mlp_cases.online_mlp_scores,
+        neighbour_cases.nearest,
+        neighbour_cases.logistic_fit,
         _upsample_argmax,
         _preprocess,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from fsseg_sdk.ops import reference
 from tests.ops.fusion_cases import fusion_limits, pool_limits
 from tests.ops.mlp_cases import SCORES, fit_limits
+from tests.ops.neighbour_cases import NEAREST_BF16, logistic_limits
 
 # One float32 rounding is 6e-8; blocked sums of a few thousand terms stay within a few of them.
 MAX_ERROR = 1e-5  # largest error, relative to the largest reference value
@@ -90,9 +91,20 @@ def label_limit(arguments: dict[str, Any]) -> float:
     return 1e-6 * float(np.abs(arguments["logits"].astype(np.float64)).max())
 
 
+def label_values(arguments: dict[str, Any]) -> Any:
+    """``[B, classes, H, W]``: how high each label of upsample_argmax is at each pixel."""
+    labels = arguments.get("labels")
+    values = reference.upsample(**{n: a for n, a in arguments.items() if n != "labels"})
+    if labels is None:
+        return values
+    classes = np.arange(int(labels.max()) + 1)
+    own = [np.where((labels == k)[:, None, None], values, -np.inf).max(axis=1) for k in classes]
+    return np.stack(own, axis=1)
+
+
 def close_labels(result: Any, arguments: dict[str, Any]) -> str | None:
     """upsample_argmax: a label may differ only where two classes are equal but for rounding."""
-    values = reference.upsample(**arguments)
+    values = label_values(arguments)
     if result.dtype != np.uint8 or result.shape != (values.shape[0], *values.shape[2:]):
         return f"{result.dtype} {result.shape}"
     if int(result.max()) >= values.shape[1]:
@@ -118,6 +130,10 @@ def difference(op: str, result: Any, arguments: dict[str, Any], expected: Any) -
         return close_to(result, expected, fusion_limits(arguments, expected))
     if op == "online_mlp_fit":
         return close_to(result, expected, fit_limits(arguments, expected))
+    if op == "logistic_fit":
+        return close_to(result, expected, logistic_limits(arguments, expected))
+    if op == "nearest" and arguments["precision"] == "bf16":
+        return close_to(result, expected, np.full(expected.shape, NEAREST_BF16))
     if op == "online_mlp_scores" and arguments["precision"] == "bf16":
         limit = SCORES["bf16"] * float(np.abs(expected).max())
         return close_to(result, expected, np.full(expected.shape, limit))
@@ -126,6 +142,8 @@ def difference(op: str, result: Any, arguments: dict[str, Any], expected: Any) -
 
 def scale_of(op: str, arguments: dict[str, Any]) -> float | None:
     """What errors are relative to; None: the largest value of the reference."""
+    if op == "nearest":
+        return 1.0
     if op != "cosine_match":
         return None
     scale = abs(float(arguments["scale"]))

@@ -19,6 +19,8 @@ def call(op: str, arguments: dict[str, Any], **more: Any) -> Any:
     result = getattr(ops, op)(**arguments, **more)
     if op == "online_mlp_fit":
         return flat(result.mlp, result.losses)
+    if op == "logistic_fit":
+        return np.concatenate([part.reshape(-1) for part in result])
     return in_one(result) if op in SEVERAL else result
 
 
@@ -27,6 +29,8 @@ def expected_of(op: str, arguments: dict[str, Any]) -> Any:
     if op == "online_mlp_fit":
         return fit_reference(arguments)
     expected = getattr(reference, op)(**arguments)
+    if op == "logistic_fit":
+        return np.concatenate([part.reshape(-1) for part in expected])
     return in_one(expected) if op in SEVERAL else expected
 
 
@@ -69,9 +73,15 @@ def binding_arguments(op: str, a: dict[str, Any]) -> tuple[Any, ...]:
         threshold = None if a["threshold"] is None else tuple(a["threshold"])
         numbers = (a["scale"], a["distilled"], threshold, a["radius"], contiguous(a["weights"]))
         return features, *arrays, *numbers
+    if op == "nearest":
+        features = checks.planes(a["features"], "features")
+        return features, a["rows"], a["group"], a["groups"], a["precision"] == "bf16", None
+    if op == "logistic_fit":
+        numbers = [a[name] for name in ("rate", "momentum", "l2")]
+        return (checks.rows(a["cells"], "", (2,), ""), a["targets"], a["weights"], *numbers)
     if op == "upsample_argmax":
         logits = checks.planes(a["logits"], "logits")
-        return (logits, *checks.extent_pair(a["extent"], logits.shape[2:]))
+        return (logits, *checks.extent_pair(a["extent"], logits.shape[2:]), a.get("labels"))
     if op == "online_mlp_scores":
         bf16 = a["precision"] == "bf16"
         features = checks.planes(a["features"], "features")
@@ -102,6 +112,9 @@ def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill:
     if op == "online_mlp_fit":
         given = binding_arguments(op, arguments)
         assert kernel(*given, *parts_of(out, arguments), 3) == (True, False)
+    elif op == "logistic_fit":
+        parts = logistic_parts(out, arguments)
+        assert kernel(*binding_arguments(op, arguments), *parts, 3)
     elif op == "soft_pool":
         assert kernel(*binding_arguments(op, arguments), *split(out, sizes(op, arguments)), 3)
     elif op == "prototype_fusion":
@@ -112,6 +125,13 @@ def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill:
     around = np.concatenate([buffer[:PAD], buffer[PAD + size :]]).view(np.uint8)
     assert (around == fill).all(), f"{op} wrote outside of its result"
     return out.copy()
+
+
+def logistic_parts(out: Any, arguments: dict[str, Any]) -> list[Any]:
+    """``[weight, bias, losses]``, views of what call() would make of them."""
+    classes, channels = arguments["targets"].shape[1], arguments["cells"].shape[1]
+    weight, bias, losses = np.split(out, [classes * channels, classes * (channels + 1)])
+    return [weight.reshape(classes, channels), bias, losses.reshape(-1, classes)]
 
 
 def parts_of(out: Any, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:

@@ -28,6 +28,12 @@ def good(op: str) -> dict[str, Any]:
         return {"features": planes, "weights": rows, "bias": np.ones(8, np.float32)}
     if op == "upsample_argmax":
         return {"logits": planes[:, :4].copy(), "size": (31, 47)}
+    if op == "nearest":
+        return {"features": planes, "rows": rows, "group": np.arange(8) % 3, "groups": 3}
+    if op == "logistic_fit":
+        targets = rng.random((8, 3), dtype=np.float32)
+        weights = rng.random((8, 3), dtype=np.float32)
+        return {"cells": rows, "targets": targets, "weights": weights, "steps": 3}
     if op == "soft_pool":
         return {"features": planes, "prototypes": rows, "ways": np.array([-1, 3])}
     if op == "prototype_fusion":
@@ -205,6 +211,28 @@ OTHER: list[tuple[str, str, Any, str]] = [
     ("online_mlp_fit", "dropout", -0.1, "dropout"),
     ("online_mlp_fit", "seed", -1, "seed"),
     ("online_mlp_fit", "seed", 2**63, "seed"),
+    ("nearest", "rows", np.ones((8, 19), np.float32), "rows"),
+    ("nearest", "group", np.zeros(7, np.int64), "group"),
+    ("nearest", "group", np.full(8, 3), "group"),
+    ("nearest", "group", np.full(8, -1), "group"),
+    ("nearest", "group", np.zeros(8, np.int32), "group"),
+    ("nearest", "groups", 0, "groups"),
+    ("nearest", "groups", 2, "group"),
+    ("nearest", "precision", "fp16", "precision"),
+    ("logistic_fit", "targets", np.ones((7, 3), np.float32), "targets"),
+    ("logistic_fit", "targets", np.full((8, 3), 1.01, np.float32), "targets"),
+    ("logistic_fit", "targets", np.full((8, 3), -0.01, np.float32), "targets"),
+    ("logistic_fit", "weights", np.ones((8, 2), np.float32), "weights"),
+    ("logistic_fit", "weights", np.full((8, 3), -1.0, np.float32), "weights"),
+    ("logistic_fit", "cells", np.full((8, 20), 1e30, np.float32), "cells"),
+    ("logistic_fit", "steps", 0, "steps"),
+    ("logistic_fit", "rate", 0.0, "rate"),
+    ("logistic_fit", "rate", 2.1, "rate"),
+    ("logistic_fit", "momentum", 1.0, "momentum"),
+    ("logistic_fit", "l2", -1.0, "l2"),
+    ("upsample_argmax", "labels", np.zeros(5, np.uint8), "labels"),
+    ("upsample_argmax", "labels", np.zeros(4, np.int64), "labels"),
+    ("upsample_argmax", "labels", [0, 1, 2, 3], "labels"),
     ("upsample_argmax", "logits", np.ones((1, 256, 2, 2), np.float32), "logits"),
     ("upsample_argmax", "size", (-1, 4), "size"),
     ("upsample_argmax", "extent", (9.0, 71.0), "extent"),

@@ -24,6 +24,7 @@ from tests.ops.inputs import (
     values,
 )
 from tests.ops.mlp_cases import fit_arguments
+from tests.ops.neighbour_cases import logistic_arguments, nearest_arguments
 from tests.ops.raw import call, expected_of
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -56,7 +57,16 @@ def arguments_of(draw: st.DrawFn, op: str) -> dict[str, Any]:
         return {"image": image, "input_size": grid, "content": content, **colour}
     if op == "upsample_argmax":
         logits = laid_out(values(rng, (batch, count, *grid), draw(kinds)), draw(layouts))
-        return {"logits": logits, "size": size, "extent": extent}
+        shared = rng.integers(0, 4, count).astype(np.uint8) if draw(st.booleans()) else None
+        return {"logits": logits, "size": size, "extent": extent, "labels": shared}
+    if op == "nearest":
+        options = {"kind": draw(kinds), "layout": draw(layouts)}
+        options["precision"] = draw(st.sampled_from(["fp32", "bf16"]))
+        members, groups = draw(st.integers(1, 60)), draw(st.integers(1, 5))
+        return nearest_arguments(rng, (batch, channels, *grid), members, groups, **options)
+    if op == "logistic_fit":
+        options = {"momentum": draw(st.sampled_from([0.0, 0.9])), "l2": draw(st.floats(0.0, 1.0))}
+        return logistic_arguments(rng, draw(st.integers(1, 200)), channels, count, **options)
     if op == "online_mlp_fit":
         options = {
             "layout": draw(layouts),

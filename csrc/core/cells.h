@@ -17,13 +17,18 @@ struct Run {
     int64_t count;
 };
 
+constexpr int64_t rows_ahead = 12; // each channel lies in another page: no prefetcher follows
+
 // One channel of the cells of long runs.
 static inline void copy_runs(const Run *runs, int64_t run_count, int64_t c, float *row) {
     for (int64_t r = 0; r < run_count; ++r) {
         const float *from = runs[r].at + c * runs[r].stride;
         float *to = row + runs[r].first;
         int64_t i = 0;
-        for (; i + lanes <= runs[r].count; i += lanes) { store(to + i, load(from + i)); }
+        for (; i + lanes <= runs[r].count; i += lanes) {
+            if (i % 16 == 0) { prefetch<1>(from + i, rows_ahead * runs[r].stride); }
+            store(to + i, load(from + i));
+        }
         for (; i < runs[r].count; ++i) { to[i] = from[i]; }
     }
 }
