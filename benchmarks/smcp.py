@@ -39,8 +39,8 @@ from export.onnx_graph import graph_to_onnx, to_onnx  # noqa: E402
 from fsseg_sdk import Segmenter  # noqa: E402
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph  # noqa: E402
 from training.encoders import build_encoder  # noqa: E402
+from training.heads import parts_of  # noqa: E402
 from training.smcp.head import Head, HeadSettings  # noqa: E402
-from training.smcp.split import head_specs  # noqa: E402
 
 FORMS = ("paper", "official")
 PASSES = {  # largest share of two plain passes, in percent
@@ -135,14 +135,15 @@ def opened(name: str, form: Any, options: argparse.Namespace) -> Model:
     features = TensorInfo("features", "float32", (-1, head.channels, rows, columns))
     prototypes = TensorInfo("prototypes", "float32", (-1, head.channels))
     logits = TensorInfo("logits", "float32", (-1, 2, rows, columns))
-    specs = head_specs(head.channels, options.width, (rows, columns))
+    parts = parts_of(head, "smcp", (rows, columns))
+    specs = {name: part.spec for name, part in parts.items()}
     specs["encoder"] = GraphSpec("encoder.onnx", (image,), (features,))
     plain = GraphSpec("plain.onnx", (features, prototypes), (logits,))
     examples = {info.name: torch.zeros(2, *info.shape[1:]) for info in plain.inputs}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own versions
-        data = {"encoder": to_onnx(encoder, size), **head_to_onnx(head, (rows, columns))}
+        data = {"encoder": to_onnx(encoder, size), **head_to_onnx(parts)}
         whole = graph_to_onnx(head, examples, "logits", set(examples))
     graphs = {
         key: TimedGraph(open_graph(graph, specs[key], threads=options.threads))

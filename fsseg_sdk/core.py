@@ -18,7 +18,7 @@ from .encoder import Encoder
 from .errors import InputError
 from .image import Picture
 from .methods import AuxiliaryMethod, Fitted, Method, Shots, State, combine
-from .preprocess import Geometry, plan
+from .preprocess import Geometry, masked, plan, preprocess
 from .support import Shot, Support
 from .tiling import Tile, Tiling, plan_tiles, stitch
 
@@ -27,8 +27,8 @@ __all__ = ["Core", "ScoreMap", "covered"]
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """A query's scores on a grid: logits [N+1, h, w] float32, and how that grid lies over the
-    picture. evidence: of presence, on the same grid. timings: milliseconds by stage."""
+    """A query's scores on a grid: logits [P, h, w] float32, and how that grid lies over the
+    picture. evidence: [N+1, h, w], of presence. timings: milliseconds by stage."""
 
     logits: NDArray[np.float32]
     evidence: NDArray[np.float32]
@@ -133,11 +133,31 @@ class Core:
                 possible=planes[:, 2],
                 way=np.array([ways[shot.way] for shot in shots], np.int64),
                 weak=np.array([shot.kind != "mask" for shot in shots], np.bool_),
+                masked=self._masked(shots, [encoded.geometries[i] for i in index]),
             ),
             self.settings,
             self.graphs,
             threads=self.threads,
         )
+
+    def _masked(
+        self, shots: Sequence[Shot], geometries: Sequence[Geometry]
+    ) -> NDArray[np.float32] | None:
+        """`Shots.masked`, if the method wants it."""
+        if "masked_images" not in self.method.properties:
+            return None
+        own = self.encoder
+        inputs = [
+            preprocess(
+                masked(shot.picture, shot.possible, own.mean),
+                geometry,
+                own.mean,
+                own.std,
+                threads=self.threads,
+            )
+            for shot, geometry in zip(shots, geometries, strict=True)
+        ]
+        return np.concatenate(inputs)
 
     def _grid(self, shot: Shot, geometry: Geometry) -> NDArray[np.float32]:
         """[3, h, w] foreground, background, possible; in cells, so big pictures weigh no more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .image import Picture
 
-__all__ = ["Geometry", "Kind", "bilinear_samples", "plan", "preprocess"]
+__all__ = ["Geometry", "Kind", "bilinear_samples", "masked", "plan", "preprocess"]
 
 Kind = Literal["squash", "fit"]
 
@@ -94,6 +94,14 @@ def plan(kind: Kind, image_size: tuple[int, int], input_size: tuple[int, int]) -
     else:
         content = input_size  # Geometry refuses the picture's size
     return Geometry(kind, image_size, input_size, content)
+
+
+def masked(picture: Picture, keep: NDArray[np.uint8], mean: tuple[float, float, float]) -> Picture:
+    """The picture with every pixel that is 0 in `keep` [H, W] at the mean colour, which is about 0
+    in the encoder's input. mean: per channel RGB, in units of 0..1."""
+    colour = np.clip(np.rint(255 * np.asarray(mean, np.float64)), 0, 255).astype(np.uint8)
+    pixels = np.where(keep[..., None] != 0, picture.pixels, colour)
+    return replace(picture, pixels=pixels)
 
 
 def preprocess(

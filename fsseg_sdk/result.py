@@ -28,9 +28,10 @@ class Result:
 
     classes: names in the order of the labels 1..N.
     raw_labels: uint8 [H, W], the method's answer as if every class were in the picture.
-    logits: float32 [N+1, h, w], background first, on a feature grid; geometry: how that grid lies
-        over the picture; activation: what makes scores of logits. evidence: float32 [N+1, h, w],
-        what the scores in `present` were made of; None: of the logits.
+    logits: float32 [P, h, w], background first, on a feature grid; planes: uint8 [P], the label
+        that each plane stands for, a class may have several; None: 0..N, one each. geometry: how
+        that grid lies over the picture; activation: what makes scores of logits.
+    evidence: float32 [N+1, h, w], what the scores in `present` were made of; None: of the logits.
     present: how sure it is, 0..1, that a class is in the picture; found from `threshold` on.
         calibrated: whether these scores are probabilities, or only rank pictures.
     timings: milliseconds of decode, preprocess, encoder, match, label and total.
@@ -58,16 +59,21 @@ class Result:
     dropped: int = 0
     picture: Picture | None = None
     evidence: NDArray[np.float32] | None = None
+    planes: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        planes, axes = len(self.classes) + 1, (self.raw_labels.ndim, self.logits.ndim)
-        names = tuple(self.present)
+        count, axes = len(self.classes) + 1, (self.raw_labels.ndim, self.logits.ndim)
+        names, labels = tuple(self.present), range(count)
+        own = labels if self.planes is None else self.planes.tolist()
         fits = axes == (2, 3) and self.size == self.geometry.image_size
-        if not fits or len(self.logits) != planes or names != self.classes:
+        planned = sorted(set(own)) == list(labels) and len(self.logits) == len(own)
+        if not fits or not planned or names != self.classes:
             raise InputError(
                 "result",
-                expected=f"labels {self.geometry.image_size}, {planes} logits, {self.classes}",
-                got=f"labels {self.raw_labels.shape}, logits {self.logits.shape}, {names}",
+                expected=f"labels {self.geometry.image_size}, {len(own)} logits of all of "
+                f"0..{count - 1}, {self.classes}",
+                got=f"labels {self.raw_labels.shape}, logits {self.logits.shape} of "
+                f"{list(own)}, {names}",
                 remedy="Build results with what one query gave.",
             )
         object.__setattr__(self, "present", MappingProxyType(dict(self.present)))
@@ -99,12 +105,11 @@ class Result:
     def scores(self) -> NDArray[np.float32]:
         """float32 [N+1, H, W], background first: how sure each pixel's classes are. Made on demand.
 
-        The logits, upsampled bilinearly, then the activation. The largest is `raw_labels`, up to
-        rounding where two are equal.
+        The logits, upsampled bilinearly, of a class with several planes the largest, then the
+        activation; with "sigmoid" the background is 1 less the largest of the classes. The largest
+        is `raw_labels`, up to rounding where two are equal.
         """
-        height, width = self.size
-        rows, columns = self.geometry.extent((self.logits.shape[1], self.logits.shape[2]))
-        scores = _interpolated(_interpolated(self.logits, 2, width, columns), 1, height, rows)
+        scores = self._upsampled()
         if self.activation == "softmax":
             scores -= scores.max(axis=0)
             np.exp(scores, out=scores)
@@ -112,7 +117,21 @@ class Result:
         elif self.activation == "sigmoid":
             np.tanh(scores * np.float32(0.5), out=scores)  # the same, without overflow
             scores = (scores + 1) * np.float32(0.5)
+            np.subtract(1, scores[1:].max(axis=0), out=scores[0])
         return scores
+
+    def _upsampled(self) -> NDArray[np.float32]:
+        """[N+1, H, W]: of each class the largest of its planes."""
+        height, width = self.size
+        rows, columns = self.geometry.extent((self.logits.shape[1], self.logits.shape[2]))
+        wide = _interpolated(self.logits, 2, width, columns)
+        if self.planes is None:
+            return _interpolated(wide, 1, height, rows)
+        found = np.full((len(self.classes) + 1, height, width), -np.inf, np.float32)
+        for plane, label in enumerate(self.planes):  # never all planes of all classes at once
+            own = _interpolated(wide[plane : plane + 1], 1, height, rows)[0]
+            np.maximum(found[label], own, out=found[label])
+        return found
 
     def overlay(self, picture: object = None, *, legend: bool = True) -> NDArray[np.uint8]:
         """uint8 [H, W, 3]: the picture with tinted regions, outlines and a legend.

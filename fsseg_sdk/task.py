@@ -218,7 +218,11 @@ class Task:
     def _result(self, picture: Picture, scores: ScoreMap, decode: float) -> Result:
         begin = perf_counter()
         labels = ops.upsample_argmax(
-            scores.logits[None], picture.size, scores.extent, threads=self.core.threads
+            scores.logits[None],
+            picture.size,
+            scores.extent,
+            self.fitted.planes,
+            threads=self.core.threads,
         )
         presence = self.fitted.presence(covered(scores.evidence, scores.geometry))
         timings = {
@@ -238,6 +242,7 @@ class Task:
             threshold=presence.threshold,
             calibrated=presence.calibrated,
             activation=self.fitted.activation,
+            planes=self.fitted.planes,
             timings=timings,
             warnings=self.notes + self.fitted.warnings + scores.warnings + presence.warnings,
             bundle=self.core.bundle,

@@ -127,7 +127,9 @@ def test_activations() -> None:
         result(activation=name).scores for name in ("softmax", "sigmoid", "none")
     )
     np.testing.assert_allclose(softmax.sum(axis=0), 1, atol=1e-6)
-    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-plain.astype(np.float64))), atol=1e-6)
+    own = 1 / (1 + np.exp(-plain.astype(np.float64)))
+    np.testing.assert_allclose(sigmoid[1:], own[1:], atol=1e-6)
+    np.testing.assert_allclose(sigmoid[0], 1 - own[1:].max(axis=0), atol=1e-6)
     np.testing.assert_array_equal(softmax.argmax(axis=0), plain.argmax(axis=0))
 
 
@@ -138,6 +140,40 @@ def test_huge_logits_stay_finite(activation: str) -> None:
     scores = result(logits=logits, activation=activation).scores
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(scores[1], 1)
+
+
+PLANES = np.array([0, 1, 1, 2, 2, 2], np.uint8)
+
+
+def of_planes(activation: str = "sigmoid", planes: Any = PLANES, **changes: Any) -> Result:
+    logits = np.random.default_rng(3).normal(size=(len(PLANES), 6, 8)).astype(np.float32) - 0.5
+    logits[0] = 0
+    return result(logits=logits, activation=activation, planes=planes, **changes)
+
+
+def test_a_class_of_several_planes_has_the_largest() -> None:
+    made = of_planes()
+    every = [
+        result(logits=made.logits[[0, a, b]], activation="none").scores[1:].astype(np.float64)
+        for a, b in ((1, 3), (2, 4), (1, 5))
+    ]
+    shown = np.stack(
+        [np.maximum(every[0][0], every[1][0]), np.maximum.reduce([e[1] for e in every])]
+    )
+    plain = of_planes("none").scores
+    np.testing.assert_allclose(plain, np.concatenate([0 * shown[:1], shown]), atol=1e-6)
+    probability = 1 / (1 + np.exp(-shown))
+    np.testing.assert_allclose(made.scores[1:], probability, atol=1e-6)
+    np.testing.assert_allclose(made.scores[0], 1 - probability.max(axis=0), atol=1e-6)
+    # the largest score is the threshold of each plane at 0.5, and the OR
+    found = made.scores.argmax(axis=0)
+    assert np.array_equal(found > 0, (shown > 0).any(axis=0)) and 0.2 < (found > 0).mean() < 1.0
+
+
+def test_planes_that_do_not_fit() -> None:
+    for planes in (PLANES[:-1], PLANES[PLANES < 2], np.minimum(PLANES, 1), PLANES + np.uint8(1)):
+        with pytest.raises(InputError, match="result"):
+            of_planes(planes=planes, raw_labels=np.zeros((60, 80), np.uint8))
 
 
 def test_scores_agree_with_the_label_kernel() -> None:

@@ -17,8 +17,12 @@ from .base import (
     State,
     combine,
 )
+from .logreg import Logreg
+from .nearest import Nearest
+from .oslsm import Oslsm
 from .paia import Paia
 from .panet import Panet
+from .siamese import Siamese
 from .smcp import Smcp
 from .srofb import Srofb
 
@@ -37,7 +41,20 @@ __all__ = [
 ]
 
 _METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (Panet(), Paia(), Smcp(), Srofb(), Srofb.fast())}
+    {
+        method.name: method
+        for method in (
+            Panet(),
+            Paia(),
+            Smcp(),
+            Srofb(),
+            Srofb.fast(),
+            Oslsm(),
+            Nearest(),
+            Logreg(),
+            Siamese(),
+        )
+    }
 )
 
 

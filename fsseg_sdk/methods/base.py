@@ -41,6 +41,7 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "deterministic": "the same call gives the same bits",
         "self_segmenting": "a support picture, asked as a query, gives its own mask back",
         "auxiliary": "learns from pictures of which only the class is known: `AuxiliaryMethod`",
+        "masked_images": "reads the labelled pictures, with all but the class masked out",
     }
 )
 """What a method can declare; the conformance suite tests what is declared."""
@@ -66,6 +67,8 @@ class Shots:
         whatever is near a scribble and not marked as background.
     way: [S] int64 in 0..N-1.
     weak: [S] bool, true for boxes and scribbles.
+    masked: [S, 3, S_h, S_w] float32, the encoder's input of each shot's picture with all that is
+        not of the class at the mean colour; for methods that declare "masked_images", else None.
     """
 
     features: NDArray[np.float32]
@@ -75,13 +78,15 @@ class Shots:
     possible: NDArray[np.float32]
     way: NDArray[np.int64]
     weak: NDArray[np.bool_]
+    masked: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Match:
-    """logits: [B, N+1, h, w] float32, background first; the label is the largest after
-    bilinear upsampling. warnings: one tuple of sentences per query, or empty for none at all.
-    evidence: [B, N+1, h, w] float32, what `Fitted.presence` looks at; None: the logits."""
+    """logits: [B, P, h, w] float32, background first; the label is that of the plane which is the
+    largest after bilinear upsampling (`Fitted.planes`; P = N+1 where that is None). warnings: one
+    tuple of sentences per query, or empty for none at all. evidence: [B, N+1, h, w] float32, what
+    `Fitted.presence` looks at; None: the logits."""
 
     logits: NDArray[np.float32]
     warnings: tuple[tuple[str, ...], ...] = ()
@@ -107,7 +112,13 @@ class Fitted(Protocol):
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid", "none"]:
-        """What turns upsampled logits into scores in 0..1."""
+        """What turns upsampled logits into scores in 0..1. With "sigmoid" the planes of classes
+        stand each for itself, and that of the background is 0 everywhere."""
+
+    @property
+    def planes(self) -> NDArray[np.uint8] | None:
+        """[P] the label that each plane of the logits stands for, rising, 0 the background's alone;
+        a class may have several. None: one plane for each label, in their order."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Single cells as training samples: which of them, and how many at most."""
+"""Single cells as training samples: which of them, how many at most, and of which classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,41 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Samples", "balanced", "spread", "thinned"]
+from .base import Shots, State, check_state
+
+__all__ = ["CELLS", "Samples", "balanced", "check_cells", "labelled_cells", "spread", "thinned"]
+
+CELLS = ("cells", "cell_weights")
+"""Arrays of a state: the cells of every shot, [S, C, n], and how much each is foreground and
+background, [S, 2, n]."""
+
+
+def labelled_cells(
+    shots: Shots, features: NDArray[np.float32], most: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`CELLS` of these shots. features: [I, C, h, w] of their pictures. most: cells of a shot, as
+    `thinned` chooses them; 0 is all."""
+    flat = features.reshape(*features.shape[:2], -1)
+    weights = np.stack([shots.foreground, shots.background], axis=1)
+    weights = np.maximum(weights, 0)  # rounding may leave -1e-14 where a mask is empty
+    weights = weights.reshape(*weights.shape[:2], -1)
+    cells = [thinned(own, most) for own in weights]
+    kept = [
+        np.take(flat[picture], index, axis=1)
+        for picture, index in zip(shots.picture, cells, strict=True)
+    ]
+    marked = [np.take(own, index, axis=1) for own, index in zip(weights, cells, strict=True)]
+    return np.stack(kept), np.stack(marked)
+
+
+def check_cells(state: State, channels: int) -> State:
+    """The state without `CELLS`; InputError unless these fit each other and the channels (-1: any
+    number of them)."""
+    arrays = dict(state.arrays)
+    own = {name: arrays.pop(name) for name in CELLS if name in arrays}
+    count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else 0
+    check_state(State(state.way, own), {"cells": (channels, count), "cell_weights": (2, count)})
+    return State(state.way, arrays)
 
 
 @dataclass(frozen=True)

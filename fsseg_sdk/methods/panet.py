@@ -66,6 +66,10 @@ class PanetFitted:
     def n_ways(self) -> int:
         return len(self.prototypes) - self.parts
 
+    @property
+    def planes(self) -> NDArray[np.uint8] | None:
+        return None
+
     def match(
         self,
         features: NDArray[np.float32],
@@ -98,6 +102,10 @@ class OnPanet:
     @property
     def n_ways(self) -> int:
         return self.rough.n_ways
+
+    @property
+    def planes(self) -> NDArray[np.uint8] | None:
+        return None
 
     def presence(self, evidence: NDArray[np.float32]) -> Presence:
         return self.rough.presence(evidence)

@@ -88,10 +88,14 @@ threshold is 0: no class is ruled out."""
 
 
 def presence_of(
-    cosines: NDArray[np.float32], facts: SupportFacts, model: PresenceModel | None
+    cosines: NDArray[np.float32],
+    facts: SupportFacts,
+    model: PresenceModel | None,
+    neutral: PresenceModel = NEUTRAL,
 ) -> Presence:
-    """cosines: [N+1, h, w], background first, of the cells that the picture covers."""
-    chosen = NEUTRAL if model is None else model
+    """cosines: [N+1, h, w], background first, of the cells that the picture covers. neutral: what
+    stands in for a model that there is not."""
+    chosen = neutral if model is None else model
     return Presence(
         scores=chosen.score_named(presence_descriptors(cosines, facts, chosen.names)),
         threshold=chosen.threshold,

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from ..errors import BackendError
 from .base import Match, NamedGraph, Shots, State
 from .extents import extents_of
+from .graphs import run
 from .panet import OnPanet, Panet, PanetFitted
 from .parts import EPS
 from .smcp_settings import SmcpSettings
@@ -120,27 +120,6 @@ def prototype_shares(
     """[n, W, 9] of prototypes [n, C]. width: W, if that is known."""
     expected = (len(prototypes), width, _TAPS)
     return run(graphs, _PROTOTYPE, {"prototypes": prototypes}, "shares", expected)
-
-
-def run(
-    graphs: Mapping[str, NamedGraph],
-    name: str,
-    feeds: Mapping[str, _Array],
-    output: str,
-    shape: tuple[int, ...],
-) -> _Array:
-    """A graph's output. BackendError unless it is there and has this shape; -1 is any length."""
-    array = graphs[name].run(feeds).get(output)
-    found = () if array is None else array.shape
-    fits = len(found) == len(shape) and all(n in (-1, m) for n, m in zip(shape, found, strict=True))
-    if array is not None and fits:
-        return array
-    raise BackendError(
-        f"graph {name!r}, output {output!r}",
-        expected=f"shape [{', '.join('any' if n == -1 else str(n) for n in shape)}]",
-        got="none" if array is None else str(list(array.shape)),
-        remedy="The graphs of the head do not fit each other or the features; export them again.",
-    )
 
 
 class Smcp:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .base import Match, NamedGraph, Shots, State, check_state
-from .cells import Samples, balanced, spread, thinned
+from .base import Match, NamedGraph, Shots, State
+from .cells import CELLS, Samples, balanced, check_cells, labelled_cells, spread
 from .extents import coverage, extents_of
 from .panet import OnPanet, Panet, PanetFitted
 from .srofb_settings import BUDGET, SrofbFastSettings, SrofbSettings
@@ -31,7 +31,6 @@ from .weak import refine_weak
 __all__ = ["Srofb", "SrofbFitted"]
 
 _PANET = Panet()
-_CELLS = ("cells", "cell_weights")
 _NAMES = ("srofb", "srofb-fast")
 _NO_CELL = "no cell is surely of a class: this is the match before refinement"
 _NOT_LEARNED = "the classifier did not learn on this picture: this is the match before refinement"
@@ -163,26 +162,11 @@ class Srofb:
         if settings.panet.refine_weak:
             shots = refine_weak(shots, threads)
         state = _PANET.summarise(shots, settings.panet, graphs, threads=threads)
-        flat = shots.features.reshape(*shots.features.shape[:2], -1)
-        weights = np.stack([shots.foreground, shots.background], axis=1)
-        weights = np.maximum(weights, 0)  # rounding may leave -1e-14 where a mask is empty
-        weights = weights.reshape(*weights.shape[:2], -1)
-        cells = [thinned(own, settings.support_cells) for own in weights]
-        kept = [
-            np.take(flat[picture], index, axis=1)
-            for picture, index in zip(shots.picture, cells, strict=True)
-        ]
-        marked = [np.take(own, index, axis=1) for own, index in zip(weights, cells, strict=True)]
-        arrays = {**state.arrays, "cells": np.stack(kept), "cell_weights": np.stack(marked)}
-        return State(state.way, arrays)
+        own = labelled_cells(shots, shots.features, settings.support_cells)
+        return State(state.way, {**state.arrays, **dict(zip(CELLS, own, strict=True))})
 
     def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        arrays = dict(state.arrays)
-        own = {name: arrays.pop(name) for name in _CELLS if name in arrays}
-        _PANET.check(State(state.way, arrays), channels, grid)
-        count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else 0
-        tails = {"cells": (channels, count), "cell_weights": (2, count)}
-        check_state(State(state.way, own), tails)
+        _PANET.check(check_cells(state, channels), channels, grid)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         if method in _NAMES:  # how it learns carries over, how much it computes does not

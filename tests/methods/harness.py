@@ -14,11 +14,15 @@ from fsseg_sdk.methods import AuxiliaryMethod, Fitted, Match, Method, NamedGraph
 from fsseg_sdk.methods.paia_settings import PaiaThreshold
 from fsseg_sdk.methods.panet import PanetSettings
 
-from .standins import smcp_graphs
+from .standins import as_image, oslsm_graphs, siamese_graphs, smcp_graphs
 
 CHANNELS, GRID = 24, (9, 11)
 
-GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {"smcp": smcp_graphs}
+GRAPHS: dict[str, Callable[[], Mapping[str, NamedGraph]]] = {
+    "smcp": smcp_graphs,
+    "oslsm": lambda: oslsm_graphs(GRID),
+    "siamese": siamese_graphs,
+}
 """Stand-in graphs of methods that need some beside the encoder: method name -> factory."""
 
 
@@ -42,6 +46,15 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"panet": PanetSettings(background_parts=3), "guide": "pseudo"},
         {"passes": 1},
         {"fusion": "shots", "pixels_per_cell": 3},
+    ),
+    "nearest": (
+        {"share": 0.4, "seed": 3},
+        {"panet": PanetSettings(background_parts=3), "precision": "bf16", "scale": 8.0},
+    ),
+    "siamese": ({"share": 0.5},),
+    "logreg": (
+        {"balanced": False, "length": 16.0, "steps": 60, "l2": 1e-3},
+        {"momentum": 0.0, "l2": 0.0, "rate": 1.5, "steps": 40},
     ),
     "srofb": (
         {"panet": PanetSettings(background_parts=3), "fallback": "top_k"},
@@ -82,6 +95,9 @@ class Case:
         return GRAPHS[self.method.name]()  # a new method brings its stand-ins along
 
     def summarise(self, shots: Shots, threads: int | None = None) -> State:
+        if "masked_images" in self.method.properties:
+            own = as_image(shots.features[shots.picture], shots.possible)
+            shots = replace(shots, masked=own)
         return self.method.summarise(shots, self.settings, self.graphs, threads=threads)
 
     def summarise_auxiliary(
@@ -102,7 +118,19 @@ class Case:
         return self.method.fit(state, ways, self.settings, self.graphs)
 
     def logits(self, shots: Shots | State, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.fit(shots).match(query).logits
+        """[B, N+1, h, w]"""
+        return matched(self.fit(shots), query)
+
+
+def matched(
+    fitted: Fitted, query: NDArray[np.float32], threads: int | None = None
+) -> NDArray[np.float32]:
+    """[B, N+1, h, w]: of each class the largest of its planes."""
+    logits = fitted.match(query, threads=threads).logits
+    if fitted.planes is None:
+        return logits
+    labels = range(fitted.n_ways + 1)
+    return np.stack([logits[:, fitted.planes == n].max(axis=1) for n in labels], axis=1)
 
 
 def judged(match: Match, index: int = 0) -> NDArray[np.float32]:

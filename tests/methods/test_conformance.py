@@ -25,6 +25,7 @@ from .harness import (
     draw_shots,
     flip,
     judged,
+    matched,
     scene,
     take,
 )
@@ -68,8 +69,15 @@ class TestEveryMethod:
         fitted = case.fit(shots)
         match = fitted.match(np.concatenate([query, query]))
         assert match.logits.dtype == np.float32
-        assert match.logits.shape == (2, 4, *GRID)
+        planes = fitted.planes
+        assert match.logits.shape == (2, 4 if planes is None else len(planes), *GRID)
+        assert judged(match).shape == (4, *GRID)
         assert fitted.n_ways == 3
+        if planes is not None:
+            assert planes.dtype == np.uint8 and (np.diff(planes.astype(int)) >= 0).all()
+            assert sorted(set(planes.tolist())) == [0, 1, 2, 3] and planes[1] == 1
+        if fitted.activation == "sigmoid":
+            assert not match.logits[:, 0].any()
         presence = fitted.presence(judged(match))
         assert presence.scores.shape == (3,)
         assert ((presence.scores >= 0) & (presence.scores <= 1)).all()
@@ -105,11 +113,11 @@ class TestEveryMethod:
         new = np.array([2, 0, 1])
         renamed = dataclasses.replace(shots, way=new[shots.way])
         before, after = case.fit(shots), case.fit(renamed)
-        first, second = before.match(query), after.match(query)
-        assert close(second.logits[0, 1 + new], first.logits[0, 1:])
-        assert close(second.logits[0, :1], first.logits[0, :1])
-        scores = before.presence(judged(first)).scores
-        assert close(after.presence(judged(second)).scores[new], scores, 1e-4)
+        first, second = matched(before, query), matched(after, query)
+        assert close(second[0, 1 + new], first[0, 1:])
+        assert close(second[0, :1], first[0, :1])
+        scores = before.presence(judged(before.match(query))).scores
+        assert close(after.presence(judged(after.match(query))).scores[new], scores, 1e-4)
 
     def test_rows_depend_on_their_own_picture(self, case: Case) -> None:
         shots, _ = draw_shots(WAYS)
@@ -206,7 +214,8 @@ class TestEveryMethod:
     def test_inputs_are_left_alone(self, case: Case) -> None:
         shots, _ = draw_shots(WAYS)
         query, _ = draw_query(3)
-        arrays = [query, *(getattr(shots, f.name) for f in dataclasses.fields(shots))]
+        parts = (getattr(shots, field.name) for field in dataclasses.fields(shots))
+        arrays = [query, *(array for array in parts if array is not None)]
         before = [array.copy() for array in arrays]
         for array in arrays:
             array.flags.writeable = False
@@ -228,9 +237,7 @@ def test_deterministic(case: Case) -> None:
     for threads in (1, 2, 3, None):
         again = case.summarise(shots, threads=threads)
         assert_same_state(again, first)
-        assert np.array_equal(
-            case.fit(again).match(query, threads=threads).logits, case.logits(first, query)
-        )
+        assert np.array_equal(matched(case.fit(again), query, threads), case.logits(first, query))
 
 
 @pytest.mark.parametrize("case", cases("mean_prototype"))

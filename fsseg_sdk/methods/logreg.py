@@ -1,0 +1,143 @@
+"""Logistic regression: one linear classifier of cells for each class, learned from the support.
+
+The baseline "LogReg" of OSLSM (Shaban et al., BMVC 2017, section 6). Each class against everything
+else, all labelled cells in every step, all classes at once, in `prepare`; a query then costs one
+pass over its features. Cells are scaled to one length before, so that one rate of learning suits
+every encoder; a cell of the query likewise, which is a cosine with the weights. Whether a class is
+there at all is judged by PANet's match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+from .base import Match, NamedGraph, Shots, State
+from .cells import check_cells
+from .nearest import summarise_cells
+from .panet import OnPanet, Panet, PanetFitted, PanetSettings
+from .rows import labelled_rows
+from .settings import check_range
+
+__all__ = ["Logreg", "LogregFitted", "LogregSettings"]
+
+_PANET = Panet()
+
+
+@dataclass(frozen=True)
+class LogregSettings:
+    """panet: of the match that presence is judged by. length: to which a cell's features are
+    scaled. steps, rate, momentum, l2: of the gradient descent on the mean loss over cells plus
+    l2 / 2 times the squared weights, as `ops.logistic_fit` takes them. balanced: the cells of a
+    class weigh as much as all others; else every cell the same."""
+
+    panet: PanetSettings = field(default_factory=PanetSettings)
+    length: float = 8.0
+    steps: int = 100
+    rate: float = 1.0
+    momentum: float = 0.9
+    l2: float = 0.3
+    balanced: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("length", self.length, 1e-3, 1e3)
+        check_range("steps", self.steps, 1, 100_000)
+        check_range("rate", self.rate, 1e-6, 2.0)
+        check_range("momentum", self.momentum, 0.0, 0.999)
+        check_range("l2", self.l2, 0.0, 100.0)
+
+
+@dataclass(frozen=True)
+class LogregFitted(OnPanet):
+    """weights: [N, C]; factor, bias: [N]: the logit of a cell is factor * cosine + bias."""
+
+    rough: PanetFitted
+    weights: NDArray[np.float32]
+    factor: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
+    activation: Literal["softmax", "sigmoid", "none"] = "sigmoid"
+
+    def match(
+        self,
+        features: NDArray[np.float32],
+        extents: Sequence[tuple[float, float]] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Match:
+        rough = self.rough.match(features, threads=threads).logits
+        cosines = ops.cosine_match(features, self.weights, 1.0, threads=threads)
+        logits: NDArray[np.float32] = np.zeros(
+            (len(features), 1 + self.n_ways, *features.shape[2:]), np.float32
+        )
+        np.multiply(cosines, self.factor[:, None, None], out=logits[:, 1:])
+        logits[:, 1:] += self.bias[:, None, None]
+        return Match(logits, evidence=rough)
+
+
+class Logreg:
+    """The method. Its state is that of `nearest`."""
+
+    name = "logreg"
+    properties = frozenset({"pointwise", "deterministic", "self_segmenting"})
+    graphs: tuple[str, ...] = ()
+    settings_type: type[Any] = LogregSettings
+
+    def summarise(
+        self,
+        shots: Shots,
+        settings: LogregSettings,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> State:
+        return summarise_cells(shots, shots.features, settings.panet, threads)
+
+    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
+        _PANET.check(check_cells(state, channels), channels, grid)
+
+    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"panet": _PANET.settings_from(method, settings)}
+
+    def fit(
+        self,
+        state: State,
+        n_ways: int,
+        settings: LogregSettings,
+        graphs: Mapping[str, NamedGraph],
+        *,
+        threads: int | None = None,
+    ) -> LogregFitted:
+        rough = _PANET.fit(state, n_ways, settings.panet, graphs)
+        rows = labelled_rows(state, n_ways)
+        targets = rows.member[:, 1:].astype(np.float32)
+        found = ops.logistic_fit(
+            rows.features * np.float32(settings.length),
+            targets,
+            cell_weights(targets, settings.balanced),
+            steps=settings.steps,
+            rate=settings.rate,
+            momentum=settings.momentum,
+            l2=settings.l2,
+            threads=threads,
+        )
+        length = np.sqrt(np.square(found.weight, dtype=np.float64).sum(axis=1)) * settings.length
+        return LogregFitted(rough, found.weight, length.astype(np.float32), found.bias)
+
+
+def cell_weights(targets: NDArray[np.float32], balanced: bool) -> NDArray[np.float32]:
+    """[M, N] with sum 1 for each class, of targets [M, N] of 0 and 1: what a cell counts in the
+    regression of that class."""
+    if not balanced:
+        return np.full_like(targets, 1 / max(len(targets), 1))
+    sides = np.stack([1 - targets, targets])
+    mass = sides.sum(axis=1, keepdims=True, dtype=np.float64)
+    some = (mass > 0).sum(axis=0, keepdims=True)
+    share = np.divide(1.0, mass * some, out=np.zeros_like(mass), where=mass > 0)
+    weights: NDArray[np.float32] = (sides * share).sum(axis=0).astype(np.float32)
+    return weights
