@@ -17,22 +17,21 @@ from export.head import (
     check_head,
     check_whole,
     entry_of,
-    head_entries,
-    head_of,
     head_to_onnx,
+    open_entry,
     round_head,
 )
 from export.onnx_graph import round_to_half, to_onnx
 from export.onnx_graph import store_half as store_weights_half
 from export.parity import Parity, check_graph, worst_of
 from fsseg_sdk import Segmenter, __version__
-from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
+from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo
 from fsseg_sdk.bundle import write_bundle
 from fsseg_sdk.image import read_image
 from fsseg_sdk.npy import write_npy
 from fsseg_sdk.verify import VerifyReport, verify_bundle
+from training.heads import Part, parts_of, trained_module
 from training.scenes import draw_pair
-from training.smcp.head import Head
 from training.torch_graph import trained_encoder
 
 GOLDEN_SIDE = 96
@@ -110,27 +109,30 @@ def export_bundle(
             f"input_size: expected multiples of {encoder.multiple} for the encoder "
             f"{header['encoder']['name']}, got {settings.input_size}"
         )
-    head = head_of(checkpoint, header["method"]["name"])
+    method = header["method"]["name"]
+    head = trained_module(checkpoint, method)
     half = settings.storage == "float16"
     if half:
         round_to_half(encoder)
         if head is not None:
             round_head(head)
-    manifest = _manifest(encoder, head, header, settings)
-    grid = (manifest["features"]["grid"][0], manifest["features"]["grid"][1])
-    data = {"encoder": to_onnx(encoder, settings.input_size)}
+    grid = _grid(encoder, settings.input_size)
+    parts: dict[str, Part] = {}
     if head is not None:
-        data.update(head_to_onnx(head, grid))
+        own = (encoder.channels, settings.input_size, settings.storage)
+        parts = parts_of(head, method, grid, *own)
+    manifest = _manifest(encoder, grid, parts, header, settings)
+    data = {"encoder": to_onnx(encoder, settings.input_size), **head_to_onnx(parts)}
     if half:
         data = {name: store_weights_half(graph) for name, graph in data.items()}
-    graphs = {name: _open(graph, manifest["graphs"][name]) for name, graph in data.items()}
+    graphs = {name: open_entry(graph, manifest["graphs"][name]) for name, graph in data.items()}
     image, mask = _golden_scene()
     inputs = _inputs(encoder, settings.input_size, image)
     parities = {"encoder": check_graph(encoder, graphs["encoder"], inputs)}
     if head is not None:
         features = graphs["encoder"].run({"image": inputs})["features"]
-        parities["head"] = check_head(head, graphs, features)
-        parities["whole"] = check_whole(encoder, head, graphs, manifest)
+        parities["head"] = check_head(head, graphs, features, inputs)
+        parities["whole"] = check_whole(encoder, parts, graphs, manifest)
     for name, parity in parities.items():
         if not parity.ok:
             raise ExportError(
@@ -155,12 +157,21 @@ def export_bundle(
     return ExportReport(out, out.stat().st_size, digest, parities, verified)
 
 
+@torch.no_grad()
+def _grid(encoder: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """Of the features of an input of that size."""
+    shape = encoder(torch.zeros(1, 3, *size)).shape
+    return int(shape[-2]), int(shape[-1])
+
+
 def _manifest(
-    encoder: Any, head: Head | None, header: dict[str, Any], settings: ExportSettings
+    encoder: Any,
+    grid: tuple[int, int],
+    parts: Mapping[str, Part],
+    header: dict[str, Any],
+    settings: ExportSettings,
 ) -> dict[str, Any]:
     height, width = settings.input_size
-    with torch.no_grad():
-        grid = list(encoder(torch.zeros(1, 3, height, width)).shape[-2:])
     card = json.loads(settings.card.read_text()) if settings.card else {}
     return {
         "name": settings.name,
@@ -172,7 +183,11 @@ def _manifest(
             "mean": list(encoder.mean),
             "std": list(encoder.std),
         },
-        "features": {"channels": encoder.channels, "grid": grid, "stride": float(encoder.stride)},
+        "features": {
+            "channels": encoder.channels,
+            "grid": list(grid),
+            "stride": float(encoder.stride),
+        },
         "graphs": {
             "encoder": entry_of(
                 GraphSpec(
@@ -182,7 +197,7 @@ def _manifest(
                     settings.storage,
                 )
             ),
-            **({} if head is None else head_entries(head, (grid[0], grid[1]), settings.storage)),
+            **{name: entry_of(part.spec) for name, part in parts.items()},
         },
         "golden": {
             **{key: f"golden/{key}.npy" for key in ("image", "mask", "features", "labels")},
@@ -199,18 +214,6 @@ def _manifest(
             **card,
         },
     }
-
-
-def _open(data: bytes, entry: Mapping[str, Any]) -> Graph:
-    """entry: the graph's, in the manifest."""
-
-    def infos(key: str) -> tuple[TensorInfo, ...]:
-        return tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in entry[key])
-
-    spec = GraphSpec(
-        entry["file"], infos("inputs"), infos("outputs"), entry["storage"], entry["compute"]
-    )
-    return open_graph(data, spec, backend="onnxruntime", device="cpu", precision="fp32", threads=1)
 
 
 def _golden_scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

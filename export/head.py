@@ -4,56 +4,47 @@ does: by itself, and as a whole from pictures to scores."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from export.onnx_graph import graph_to_onnx, round_to_half
 from export.parity import Parity, compare, worst_of
-from fsseg_sdk import Segmenter, methods
-from fsseg_sdk.backends import Graph, GraphSpec
+from fsseg_sdk import Segmenter
+from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
+from training.heads import CONDITIONER, EMBEDDING, Part
 from training.scenes import draw_pair
 from training.smcp.head import Head
-from training.smcp.split import TAPS, head_specs, split_head, torch_graphs, trained_head
+from training.smcp.split import TAPS, TorchHeadGraph
 from training.torch_graph import TorchGraph
 
 EPISODES, SIDE = 3, 96  # of drawn scenes, for the whole
 
 
-def head_of(checkpoint: Path | str, method: str) -> Head | None:
-    """The head of a checkpoint, if its method needs graphs beside the encoder."""
-    return trained_head(checkpoint) if methods.get(method).graphs else None
-
-
-def round_head(head: Head) -> None:
-    """As `round_to_half`. The classifier's weights are stored as one, whatever each of them has."""
+def round_head(head: nn.Module) -> None:
+    """As `round_to_half`. The weights of smcp's classifier are stored as one, whatever each of them
+    has."""
     round_to_half(head)
-    round_to_half(head.classifier, least=TAPS)
+    if isinstance(head, Head):
+        round_to_half(head.classifier, least=TAPS)
 
 
-def head_to_onnx(head: Head, grid: tuple[int, int]) -> dict[str, bytes]:
-    """The graphs by name; classes and pictures free, the grid fixed."""
+def head_to_onnx(parts: Mapping[str, Part]) -> dict[str, bytes]:
+    """The graphs by name; classes and pictures free, sizes fixed."""
     graphs = {}
-    specs = head_specs(head.channels, head.fuse.out_channels, grid)
-    for name, module in split_head(head, grid).items():
-        infos = {info.name: info for info in specs[name].inputs}
+    for name, part in parts.items():
+        infos = {info.name: info for info in part.spec.inputs}
         free = {name for name, info in infos.items() if info.shape[0] == -1}
         examples = {
             name: torch.zeros(2 if name in free else info.shape[0], *info.shape[1:])
             for name, info in infos.items()
         }
-        (output,) = specs[name].outputs
-        graphs[name] = graph_to_onnx(module.eval(), examples, output.name, free)
+        (output,) = part.spec.outputs
+        graphs[name] = graph_to_onnx(part.module.eval(), examples, output.name, free)
     return graphs
-
-
-def head_entries(head: Head, grid: tuple[int, int], storage: str) -> dict[str, Any]:
-    """Their entries in a manifest."""
-    specs = head_specs(head.channels, head.fuse.out_channels, grid, storage)
-    return {name: entry_of(spec) for name, spec in specs.items()}
 
 
 def entry_of(spec: GraphSpec) -> dict[str, Any]:
@@ -69,8 +60,45 @@ def entry_of(spec: GraphSpec) -> dict[str, Any]:
     }
 
 
-def check_head(head: Head, graphs: Mapping[str, Graph], features: NDArray[np.float32]) -> Parity:
-    """The definition in torch, prototypes tiled and concatenated, against the split graphs.
+def open_entry(data: bytes, entry: Mapping[str, Any]) -> Graph:
+    """entry: the graph's, in the manifest."""
+
+    def infos(key: str) -> tuple[TensorInfo, ...]:
+        return tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in entry[key])
+
+    spec = GraphSpec(
+        entry["file"], infos("inputs"), infos("outputs"), entry["storage"], entry["compute"]
+    )
+    return open_graph(data, spec, backend="onnxruntime", device="cpu", precision="fp32", threads=1)
+
+
+def check_head(
+    head: nn.Module,
+    graphs: Mapping[str, Graph],
+    features: NDArray[np.float32],
+    images: NDArray[np.float32],
+) -> Parity:
+    """The definition in torch against its graphs: on ``features [B, C, h, w]``, or, where it reads
+    pictures, on ``images [B, 3, H, W]`` of which more and more is masked."""
+    if isinstance(head, Head):
+        return check_split(head, graphs, features)
+    name = CONDITIONER if CONDITIONER in graphs else EMBEDDING
+    kept = [images.copy() for _ in range(3)]
+    kept[1][:, :, : images.shape[2] // 3] = 0
+    kept[2][:] = 0
+    given = np.concatenate(kept) if name == CONDITIONER else features
+    with torch.no_grad():
+        expected = head(torch.from_numpy(given)).float().numpy()
+    graph = graphs[name]
+    results = []
+    for rows in (slice(None), slice(1), slice(-1, None)):
+        found = graph.run({graph.inputs[0].name: given[rows]})[graph.outputs[0].name]
+        results.append(compare(expected[rows], found, largest(expected)))
+    return worst_of(results)
+
+
+def check_split(head: Head, graphs: Mapping[str, Graph], features: NDArray[np.float32]) -> Parity:
+    """SMCP's definition, prototypes tiled and concatenated, against the split graphs.
 
     ``features [B, C, h, w]`` meet prototypes out of all of them: the mean of a patch, a cell, and
     none at all.
@@ -93,14 +121,17 @@ def check_head(head: Head, graphs: Mapping[str, Graph], features: NDArray[np.flo
 
 
 def check_whole(
-    encoder: Any, head: Head, graphs: Mapping[str, Graph], manifest: Mapping[str, Any]
+    encoder: Any,
+    parts: Mapping[str, Part],
+    graphs: Mapping[str, Graph],
+    manifest: Mapping[str, Any],
 ) -> Parity:
     """The method on drawn episodes, with torch's encoder and head and with `graphs`: its scores
     before upsampling. One class, and two."""
-    size, grid = manifest["input"]["size"], manifest["features"]["grid"]
+    size = manifest["input"]["size"]
     twins: Mapping[str, Graph] = {
         "encoder": TorchGraph(encoder, (size[0], size[1])),
-        **torch_graphs(head, (grid[0], grid[1])),
+        **{name: TorchHeadGraph(part.module, part.spec) for name, part in parts.items()},
     }
     torch_segmenter, segmenter = (Segmenter(own, manifest, threads=1) for own in (twins, graphs))
     results = []

@@ -1,4 +1,4 @@
-"""`python -m training panet|paia|smcp|spfl|latents|sweep|presence`.
+"""`python -m training METHOD|latents|sweep|presence`; METHOD as in training/methods.py.
 
 Train by a settings file, work through a queue of them, fit a bundle's absent-class score.
 """

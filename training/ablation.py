@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from fsseg_sdk import FssegError, Segmenter
+from fsseg_sdk.backends import Graph
 from fsseg_sdk.methods.settings import settings_from_json
 from training.datasets import IGNORE, Sample
 from training.evaluation.engine import progress
@@ -33,6 +34,7 @@ from training.evaluation.heldout import (
 )
 from training.evaluation.predictor import digest_of, method_of, segmenter_on
 from training.files import write_whole
+from training.heads import head_graphs
 from training.remembering import RememberingGraph
 from training.reporting.tables import markdown
 from training.run import open_samples
@@ -136,7 +138,12 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     supports = supports_of(episodes, samples, options.shots, options.seed)
     multiple = int(getattr(encoder, "multiple", 1))
     side = max(1, round(options.side / multiple)) * multiple
-    graph = RememberingGraph(TorchGraph(encoder, (side, side), bfloat16=True), 8 << 30, half=True)
+    torch_graph = TorchGraph(encoder, (side, side), bfloat16=True)
+    grid = (torch_graph.outputs[0].shape[2], torch_graph.outputs[0].shape[3])
+    graphs: dict[str, Graph] = {
+        "encoder": RememberingGraph(torch_graph, 8 << 30, half=True),
+        **head_graphs(options.checkpoint, trained, grid, bfloat16=True),
+    }
     entry = {
         "size": [side, side],
         "geometry": "squash",
@@ -147,7 +154,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     for variant in variants:
         changes = changes_of(variant.settings)
         chosen = method_of(header["method"], variant.method, changes)
-        segmenter = segmenter_on({"encoder": graph}, trained, chosen, entry, options.threads)
+        segmenter = segmenter_on(graphs, trained, chosen, entry, options.threads)
         outcomes[variant.name] = measure(segmenter, episodes, supports, variant.name)
     rows = _rows(outcomes)
     pictures = len({e.query.key for e in episodes})

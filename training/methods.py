@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.base import BaseSettings, set_up_base
 from training.datasets import Sample
 from training.learner import Setup
+from training.oslsm.learner import set_up_oslsm
+from training.oslsm.settings import OslsmSettings
 from training.paia import Paia, PaiaSettings
 from training.panet import Panet, PanetSettings
 from training.settings import RunSettings
+from training.siamese import SiameseSettings, set_up_siamese
 from training.smcp.learner import set_up_smcp
 from training.smcp.settings import SmcpSettings
 from training.spfl.joint import set_up_spfl
@@ -46,6 +50,9 @@ def _paia(
 
 
 METHODS: dict[str, TrainableMethod] = {
+    "base": TrainableMethod(BaseSettings, set_up_base),
+    "oslsm": TrainableMethod(OslsmSettings, set_up_oslsm),
+    "siamese": TrainableMethod(SiameseSettings, set_up_siamese),
     "panet": TrainableMethod(PanetSettings, _panet),
     "paia": TrainableMethod(PaiaSettings, _paia),
     "smcp": TrainableMethod(SmcpSettings, set_up_smcp),

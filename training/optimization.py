@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,23 +29,33 @@ def freeze(module: nn.Module, names: tuple[str, ...]) -> None:
 
 def make_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """SGD or AdamW over all that learns; the part that files of weights have may have its own
-    learning rate. Each group remembers its full rate as ``base``.
+    learning rate, and a learner may have factors on it. Each group remembers its full rate as
+    ``base``.
 
     Raises:
         ValueError: nothing is left to train, or nothing that one of the two rates is for.
     """
-    encoder: Any = learner.encoder
-    backbone = getattr(encoder, "vit", encoder)
-    pretrained = {id(p) for name, p in backbone.named_parameters() if not backbone.fresh(name)}
+    pretrained: set[int] = set()
+    for name in getattr(learner, "pretrained", ("encoder",)):
+        module: Any = learner.get_submodule(name)
+        backbone = getattr(module, "vit", module)
+        pretrained |= {id(p) for own, p in backbone.named_parameters() if not backbone.fresh(own)}
     rates = {False: settings.learning_rate, True: settings.learning_rate}
     if settings.pretrained_learning_rate is not None:
         rates[True] = settings.pretrained_learning_rate
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     kinds = {id(parameter) in pretrained for parameter in learner.parameters()}
-    for parameter in learner.parameters():
+    factors: Mapping[str, float] = getattr(learner, "rates", {})
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in learner.named_parameters():
         if parameter.requires_grad:
-            groups[id(parameter) in pretrained].append(parameter)
-    chosen = [{"params": p, "lr": rates[k], "base": rates[k]} for k, p in groups.items() if p]
+            own = [f for module, f in factors.items() if name.startswith(f"{module}.")]
+            kind = id(parameter) in pretrained, math.prod(own)
+            groups.setdefault(kind, []).append(parameter)
+    chosen = [
+        {"params": parameters, "lr": rates[kind] * factor, "base": rates[kind] * factor}
+        for (kind, factor), parameters in groups.items()
+        if parameters
+    ]
     if not chosen:
         raise ValueError(
             "freeze: expected something left to train, got everything frozen. Name less."

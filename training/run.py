@@ -125,12 +125,17 @@ def train(
             f"episodes.side: expected a multiple of {encoder.multiple} for "
             f"{settings.encoder.name}, got {settings.episodes.side}"
         )
-    if hasattr(encoder, "start_from_keys") and not resume:
-        seed = settings.trainer.seed
+
+    def images() -> torch.Tensor:
         skips = SkipLog(out / SKIPPED) if settings.data.skip_unreadable else None
-        encoder.start_from_keys(some_images(encoder, samples, settings.episodes, seed, skips))
+        return some_images(encoder, samples, settings.episodes, settings.trainer.seed, skips)
+
+    if hasattr(encoder, "start_from_keys") and not resume:
+        encoder.start_from_keys(images())
     setup = METHODS[settings.method].setup(encoder, settings, samples, latents_root)
     weights = settings.encoder.weights
+    if not resume:
+        setup.learner.start(None if weights is None else (weights_root or Path()) / weights, images)
     sources = sorted({(s.dataset, s.licence or "no licence stated") for s in samples})
     provenance = {
         "initial": None if weights is None else Path(weights).name,

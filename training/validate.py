@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.datasets import IGNORE, DataError, Sample, SkipLog
-from training.learner import Learner
-from training.prototypes import background_parts, grid_weights, pool
+from training.learner import Example, Learner
 from training.resize import fit_to
 
 LEAST = 0.005  # of a picture that a class covers, to be watched
@@ -62,17 +61,17 @@ def validation_iou(
     encoder = learner.encoder
     device = next(encoder.parameters()).device
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.mean, encoder.std))
-    cache: dict[str, tuple[Tensor, np.ndarray]] = {}
+    cache: dict[str, tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
-    def encode(sample: Sample) -> tuple[Tensor, np.ndarray]:
+    def encode(sample: Sample) -> tuple[Tensor, np.ndarray, np.ndarray]:
         if sample.key not in cache:
             pixels, labels = fit_to(*sample.read(), side)
             image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
             with torch.autocast(device.type, torch.bfloat16):
                 features = encoder(((image - mean) / std).to(device))
-            cache[sample.key] = features.bfloat16().cpu(), labels  # half the memory
-        kept, labels = cache[sample.key]
-        return kept.float(), labels
+            cache[sample.key] = features.bfloat16().cpu(), labels, pixels  # half the memory
+        kept, labels, pixels = cache[sample.key]
+        return kept.float(), labels, pixels
 
     result = {}
     for name in sorted({s.dataset for s in samples}):
@@ -81,7 +80,7 @@ def validation_iou(
             [s for s in samples if s.dataset == name], count
         ):
             try:
-                (features, labels), (asked, truth) = encode(support), encode(query)
+                (features, labels, pixels), (asked, truth, _) = encode(support), encode(query)
             except DataError as error:
                 if skips is None:
                     raise
@@ -90,13 +89,9 @@ def validation_iou(
             masks = torch.from_numpy(
                 np.stack([(labels != identity) & (labels != IGNORE), labels == identity])
             )
-            height, width = features.shape[-2:]
-            weights = grid_weights(masks.float(), (height, width))[None]
-            scene = background_parts(features, weights[:, 0], learner.background_parts)
-            shown = pool(features, weights[:, 1:])
-            found = learner.answer(
-                asked.to(device), scene.to(device), shown.to(device), (side, side)
-            )
+            example = (features, torch.tensor(pixels)[None], masks[None].float())
+            shown = Example(*(part.to(device) for part in example))
+            found = learner.respond(asked.to(device), shown)
             logits = F.interpolate(found.cpu(), (side, side), mode="bilinear", align_corners=False)
             marked = logits[0].argmax(0).numpy() == 1
             wanted, known = truth == identity, truth != IGNORE

@@ -30,6 +30,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.encoders import build_encoder
 from training.evaluation.models import of_checkpoint
 from training.evaluation.protocols import PROTOCOLS
+from training.heads import Part, parts_of
 from training.scenes import draw_pair
 from training.smcp.head import Head, HeadSettings
 from training.smcp.split import HEAD, PROTOTYPE, QUERY, head_specs, trained_head
@@ -160,12 +161,14 @@ def test_the_base_network_agrees() -> None:
     form = FORMS[2]
     grid, head = (9, 7), Head(12, form).eval()
     specs = head_specs(12, form.width, grid)
-    graphs = {n: open_graph(g, specs[n], threads=1) for n, g in head_to_onnx(head, grid).items()}
+    data = head_to_onnx(parts_of(head, "smcp", grid))
+    graphs = {n: open_graph(g, specs[n], threads=1) for n, g in data.items()}
     features = np.random.default_rng(1).normal(size=(2, 12, *grid)).astype(np.float32)
-    assert check_head(head, graphs, features).ok
+    images = np.zeros((1, 3, 8, 8), np.float32)  # this head reads none
+    assert check_head(head, graphs, features, images).ok
     with torch.no_grad():
         head.fuse.weight[3, 20, 0, 2] += 0.5  # of the prototype's share, at one tap
-    assert not check_head(head, graphs, features).ok
+    assert not check_head(head, graphs, features, images).ok
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -194,12 +197,23 @@ def test_a_head_that_disagrees_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
     part: str,
 ) -> None:
-    def other(head: Head, grid: tuple[int, int]) -> dict[str, bytes]:
-        with torch.no_grad():
-            head.classifier.parts[2].bias[1] += 0.05  # torch is asked after the export
+    load = build.trained_module
+    loaded: list[Head] = []
+
+    def keep(path: Path, method: str) -> torch.nn.Module:
+        head = load(path, method)
+        assert isinstance(head, Head)
+        loaded.append(head)
+        return head
+
+    def other(parts: dict[str, Part]) -> dict[str, bytes]:
+        with torch.no_grad():  # torch is asked after the export
+            loaded[0].classifier.parts[2].bias[1] += 0.05
+            parts[HEAD].module.head.classifier.shifts[2].bias[1] += 0.05
         return {name: graph_of(report, name) for name in (QUERY, PROTOTYPE, HEAD)}
 
     monkeypatch.setattr(build, "to_onnx", lambda *given: graph_of(report, "encoder"))
+    monkeypatch.setattr(build, "trained_module", keep)
     monkeypatch.setattr(build, "head_to_onnx", other)
     if part == "whole":
         monkeypatch.setattr(build, "check_head", lambda *given: build.Parity(0.0, 0.0))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fsseg_sdk import methods
+from fsseg_sdk.backends import Graph
 from fsseg_sdk.methods.panet import PanetSettings
 from fsseg_sdk.methods.settings import settings_from_json
 from training.evaluation.predictor import (
@@ -21,9 +21,10 @@ from training.evaluation.predictor import (
 from training.evaluation.protocols import Protocol
 from training.evaluation.provenance import trained
 from training.evaluation.torch_predictor import TorchPredictor
+from training.finetune.method import Finetune
+from training.finetune.predictor import finetune_predictor
+from training.heads import head_graphs
 from training.remembering import RememberingGraph
-from training.smcp.head import Head
-from training.smcp.split import torch_graphs, trained_head
 from training.torch_graph import TorchGraph, raw_encoder, trained_encoder
 
 
@@ -37,8 +38,7 @@ def of_checkpoint(path: Path | str, protocol: Protocol, how: How | None = None) 
         "encoder": header["encoder"]["name"],
         "trained": trained(header),
     }
-    head = trained_head(path) if methods.get(header["method"]["name"]).graphs else None
-    return _of_encoder(encoder, header["method"], protocol, facts, how or How(), head)
+    return _of_encoder(encoder, header["method"], protocol, facts, how or How(), path)
 
 
 def of_weights(
@@ -62,14 +62,16 @@ def _of_encoder(
     protocol: Protocol,
     facts: Mapping[str, Any],
     how: How,
-    head: Head | None = None,
+    checkpoint: Path | str | None = None,
 ) -> Predictor:
     """PANet in torch, but for its background of pixels; every other method is the runtime's own, on
-    the features of torch. head: of a method that has one.
+    the features of torch. checkpoint: where the method's other graphs are, if it has some.
 
     Raises:
         ValueError: the runtime's methods want one size of the input, the protocol has many.
     """
+    if how.method == Finetune.name:  # none of the runtime's
+        return finetune_predictor(encoder, stored, protocol, facts, how)
     method = method_of(stored, how.method, how.changes)
     if method["name"] == "panet":
         own = settings_from_json(PanetSettings, method["settings"], "settings")
@@ -91,11 +93,11 @@ def _of_encoder(
         "mean": list(encoder.mean),
         "std": list(encoder.std),
     }
-    grid = torch_graph.outputs[0].shape[2:]
-    heads = {} if head is None else torch_graphs(head, (grid[0], grid[1]), bfloat16=how.bfloat16)
-    segmenter = segmenter_on(
-        {"encoder": graph, **heads}, str(facts["name"]), method, entry, how.threads
-    )
+    graphs: dict[str, Graph] = {"encoder": graph}
+    if checkpoint is not None:
+        grid = (torch_graph.outputs[0].shape[2], torch_graph.outputs[0].shape[3])
+        graphs |= head_graphs(checkpoint, stored["name"], grid, how.bfloat16)
+    segmenter = segmenter_on(graphs, str(facts["name"]), method, entry, how.threads)
     own_facts = {
         **facts,
         "settings": settings_in_full(segmenter),

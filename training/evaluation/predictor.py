@@ -111,7 +111,7 @@ class SdkPredictor:
         return [
             result.raw_labels
             if size == result.size
-            else ops.upsample_argmax(result.logits[None], size, extent, threads=1)[0]
+            else ops.upsample_argmax(result.logits[None], size, extent, result.planes, threads=1)[0]
             for size in sizes
         ]
 
