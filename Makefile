@@ -22,7 +22,7 @@ PACKAGE := $(shell find fsseg_sdk -type f ! -name '*.py[co]' ! -name '*.so' 2>/d
 CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sanitize test-aarch64 soak clean
+.PHONY: help demo test lint bench sanitize test-aarch64 tensorrt soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo 'make bench         the benchmarks; JSON and plots into bench-out/'
 	@echo 'make sanitize      the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; AMX emulated'
 	@echo 'make test-aarch64  the NEON kernels, cross-compiled and run under qemu-user'
+	@echo 'make tensorrt      every graph built by TensorRT-RTX, and every TensorRT name checked against 10.3, 10.16 and 11.4'
 	@echo 'make soak          a 20-minute stream that watches memory, threads and file handles'
 	@echo 'make clean         remove environments, builds and outputs'
 
@@ -95,6 +96,20 @@ sanitize: $(TEST_BUILT)
 
 test-aarch64: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/aarch64/run.sh
+
+# Proprietary and large (96 MB), so only here: an environment of its own beside the one of the tests. No GPU needed.
+# BUNDLES: a folder with more bundles to build, such as those of other precisions.
+RTX := $(TEST_VENV)/tensorrt
+BUNDLES ?=
+$(RTX)/installed: $(TEST_BUILT)
+	$(TEST_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(RTX)/packages \
+		tensorrt-rtx-cu13-bindings==1.7.1.116 tensorrt-rtx-cu13-libs==1.7.1.116
+	@touch $@
+
+tensorrt: $(RTX)/installed
+	$(TEST_PYTHON) -m tests.tensorrt.bindings $(RTX)/bindings
+	PYTHONPATH=$(abspath $(RTX)/packages) FSSEG_BUNDLES=$(abspath $(BUNDLES)) OMP_NUM_THREADS=1 \
+		$(TEST_PYTHON) -m pytest tests/tensorrt tests/engines tests/cli/test_engine.py -m '' $(PYTEST_ARGS)
 
 soak: $(TEST_BUILT)
 	$(TEST_PYTHON) -m tests.soak --minutes 20

@@ -11,6 +11,7 @@ NAMES = {
     "accuracy": "mean IoU on labelled sets, through the SDK",
     "memory": "peak resident memory of a query",
     "smcp": "two passes of a head that share, against plain ones; a query",
+    "backends": "each backend in each precision: speed, mean IoU, size, parity",
     "online_mlp": "the online classifier against the training loop in torch",
 }
 

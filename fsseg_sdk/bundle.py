@@ -47,7 +47,8 @@ class Bundle:
     """A checked bundle in memory. Immutable.
 
     digest: sha256 of the manifest in hex; it covers every member, so it names the bundle.
-    graphs: what the ONNX files hold. Members stay in memory as long as the Bundle does.
+    graphs: what the first ONNX file of each graph holds; all files were checked. Members stay in
+    memory as long as the Bundle does.
     """
 
     path: Path
@@ -66,10 +67,12 @@ class Bundle:
     @classmethod
     def _from(cls, path: Path, archive: Archive) -> Bundle:
         manifest = parse_manifest(archive.manifest, archive.refuse, lenient=archive.newer)
-        graphs = {
-            name: check_onnx(_whole(archive.members[spec.file]), spec, archive.refuse)
-            for name, spec in manifest.graphs.items()
-        }
+        graphs: dict[str, OnnxSummary] = {}
+        for name, spec in manifest.graphs.items():
+            for file in spec.files:
+                data = _whole(archive.members[file.file])
+                found = check_onnx(data, spec.only(file), archive.refuse)
+                graphs.setdefault(name, found)
         golden = _golden(manifest, archive)
         return cls(path, manifest, archive.digest, graphs, golden, archive.members)
 
@@ -107,9 +110,16 @@ def write_bundle(
         members,
         BundleError,
         CAPS,
-        VERSION,
+        VERSION if _of_1_1(manifest) else (1, 0, 0),
         check=lambda archive: Bundle._from(path, archive),
     )
+
+
+def _of_1_1(manifest: Mapping[str, object]) -> bool:
+    """Whether a manifest, not yet checked, needs what format 1.1 has."""
+    graphs = manifest.get("graphs")
+    entries = graphs.values() if isinstance(graphs, Mapping) else ()
+    return any(isinstance(e, Mapping) and {"others", "flavour"} & set(e) for e in entries)
 
 
 def _golden(manifest: Manifest, archive: Archive) -> GoldenArrays | None:

@@ -63,6 +63,18 @@ class Core:
     threads: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about how the graphs run here: a slow file, a graph in another precision."""
+        own = self.encoder.graph
+        notes = [note for g in (own, *self.graphs.values()) for note in getattr(g, "warnings", ())]
+        notes += [
+            f"graph {name!r} runs in {graph.precision}: no {own.precision} file of it is there"
+            for name, graph in self.graphs.items()
+            if graph.precision != own.precision
+        ]
+        return tuple(dict.fromkeys(notes))
+
     def summarise(self, support: Support, ways: Sequence[int]) -> State:
         """Encode each different picture once, some at a time; rows in the order of the shots.
         ways: the number that each class of the support gets."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
+from .board import board
 from .errors import FssegError
 
 __all__ = ["drawn_picture", "examine", "machine"]
@@ -160,6 +161,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": _memory(),
         "load": [round(value, 2) for value in os.getloadavg()] if os.name == "posix" else None,
         "system": platform.platform(),
+        "board": board(),
         "python": platform.python_version(),
         "executable": sys.executable,
     }

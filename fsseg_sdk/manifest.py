@@ -9,8 +9,8 @@ from typing import Literal, cast
 
 from .archive import MANIFEST
 from .backends.graph import GraphSpec, TensorInfo
-from .backends.onnx_schema import DTYPES
 from .fields import Fields, Refusal, thaw
+from .manifest_graphs import read_graphs
 
 __all__ = [
     "FORMAT",
@@ -25,13 +25,12 @@ __all__ = [
 ]
 
 FORMAT = "fsseg-bundle"
-VERSION = (1, 0, 0)
-"""Written by this package. It reads 1.x.y: a minor version may add fields that a reader can do
-without (they are ignored then), a major version anything."""
+VERSION = (1, 1, 0)
+"""The newest that this package writes and knows. It reads 1.x.y: a minor version may add fields
+that a reader can do without (they are ignored then), a major version anything. 1.1 has several
+files for a graph; a bundle without any is written as 1.0.0, as ever."""
 
 MAX_SIDE = 8192
-TYPES = ("float32", "float16", "bfloat16", "int8")  # of weights, and to compute in
-_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 _GRAPH_NAME = r"[a-z][a-z0-9_]{0,31}"
 
 
@@ -120,7 +119,7 @@ def parse_manifest(value: Mapping[str, object], refuse: Refusal, *, lenient: boo
         method=MethodEntry(method.text("name", _GRAPH_NAME, "a name"), method.free("settings")),
         input=_input(fields.nested("input")),
         features=_features(fields.nested("features")),
-        graphs=_graphs(fields.nested("graphs")),
+        graphs=read_graphs(fields.nested("graphs")),
         members=_members(fields.nested("members")),
         golden=_golden(fields.nested("golden")) if fields.has("golden") else None,
         provenance=fields.free("provenance"),
@@ -155,37 +154,6 @@ def _features(fields: Fields) -> Features:
     stride = fields.number("stride", 1.0, MAX_SIDE)
     fields.end()
     return Features(channels, (grid[0], grid[1]), stride)
-
-
-def _graphs(fields: Fields) -> Mapping[str, GraphSpec]:
-    graphs: dict[str, GraphSpec] = {}
-    for name in fields.names()[:16]:
-        graph = fields.nested(name)
-        graphs[name] = GraphSpec(
-            file=graph.text("file", r"[a-z0-9_.-]{1,60}\.onnx", "a member '*.onnx'"),
-            inputs=_tensors(graph, "inputs"),
-            outputs=_tensors(graph, "outputs"),
-            storage=graph.choice("storage", TYPES),
-            compute=graph.choice("compute", TYPES),
-        )
-        graph.end()
-    fields.end()
-    return MappingProxyType(graphs)
-
-
-def _tensors(graph: Fields, key: str) -> tuple[TensorInfo, ...]:
-    tensors = []
-    for item in graph.items(key, 16):
-        name = item.text("name", _NAME, "a name of letters, digits, '_', '-' and '.'")
-        dtype = item.choice("dtype", tuple(DTYPES.values()))
-        shape = item.integers("shape", range(9), -1, 1 << 24)
-        if 0 in shape:
-            raise item.fail("shape", "lengths of 1 or more, or -1 for a free one", list(shape))
-        item.end()
-        tensors.append(TensorInfo(name, dtype, shape))
-    if len({info.name for info in tensors}) != len(tensors):
-        raise graph.fail(key, "each name once", [info.name for info in tensors])
-    return tuple(tensors)
 
 
 def _members(fields: Fields) -> Mapping[str, Member]:
@@ -239,7 +207,7 @@ def _check_encoder(manifest: Manifest, refuse: Refusal) -> None:
 
 def _check_members(manifest: Manifest, refuse: Refusal, *, lenient: bool) -> None:
     """Every member has a purpose, every purpose its own member."""
-    used = [spec.file for spec in manifest.graphs.values()]
+    used = [file.file for spec in manifest.graphs.values() for file in spec.files]
     golden = manifest.golden
     if golden is not None:
         used += [golden.image, golden.mask, golden.features, golden.labels]

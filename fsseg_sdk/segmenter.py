@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .assemble import assemble, choose_method
-from .backends import Graph, open_graph
+from .backends import Graph, open_graphs
 from .bundle import Bundle
 from .classes import pair_up
 from .core import Core
@@ -76,7 +77,8 @@ class Segmenter:
         """Open a bundle: a path, or the name of one that is shipped.
 
         backend, device, precision: "auto", or what `fsseg doctor` lists; what cannot be had is a
-        BackendError, never something else in silence. method: another than the bundle's own, if
+        BackendError, never something else in silence. precision "auto" is fp32 if the bundle has
+        that, else what it has. method: another than the bundle's own, if
         the bundle has the graphs for it; it starts from what carries over of the bundle's settings,
         and from its own defaults. settings: of the method, where they differ, such as
         ``{"hidden": 64, "panet": {"background_parts": 1}}``. threads: for the encoder and
@@ -88,17 +90,14 @@ class Segmenter:
         manifest = bundle.manifest
         description = describe_manifest(manifest)
         needed = ("encoder", *choose_method(description, method, tuple(manifest.graphs)).graphs)
-        graphs = {
-            name: open_graph(
-                bundle.member(manifest.graphs[name].file),
-                manifest.graphs[name],
-                backend=backend,
-                device=device,
-                precision=precision,
-                threads=threads,
-            )
-            for name in needed
-        }
+        graphs = open_graphs(
+            {name: manifest.graphs[name] for name in needed},
+            bundle.member,
+            backend=backend,
+            device=device,
+            precision=precision,
+            threads=threads,
+        )
         segmenter = cls.__new__(cls)
         segmenter._core = assemble(
             graphs, description, method, settings or {}, bundle.digest, threads
@@ -169,6 +168,18 @@ class Segmenter:
     def precision(self) -> str:
         """In what precision it computes."""
         return self._core.encoder.graph.precision
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """In what precision each graph computes: the encoder's first, then those of the method,
+        which run in fp32 where the bundle has them in no other."""
+        heads = {name: graph.precision for name, graph in self._core.graphs.items()}
+        return MappingProxyType({"encoder": self.precision, **heads})
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about how the graphs run here, such as a slow file. Every Result says it."""
+        return self._core.warnings
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -244,7 +244,13 @@ class Task:
             activation=self.fitted.activation,
             planes=self.fitted.planes,
             timings=timings,
-            warnings=self.notes + self.fitted.warnings + scores.warnings + presence.warnings,
+            warnings=(
+                self.core.warnings
+                + self.notes
+                + self.fitted.warnings
+                + scores.warnings
+                + presence.warnings
+            ),
             bundle=self.core.bundle,
             method=self.core.method.name,
             backend=graph.backend,

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,35 +20,79 @@ import pytest
 
 from fsseg_sdk import backends
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph, probe
-from fsseg_sdk.backends import onnxruntime as ort_backend
 from fsseg_sdk.backends.checks import choose_threads
 from fsseg_sdk.errors import BackendError, InputError
+from tests.quantised import tiny_fp16, tiny_int8
 from tests.test_onnx_safety import SPEC
 from tests.tiny import tiny_features, tiny_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(5)
 IMAGE = RNG.standard_normal((2, 3, 64, 64)).astype(np.float32)
+BLOCKS = np.repeat(np.repeat(IMAGE[..., ::8, ::8], 8, -1), 8, -2)  # averages that are not near 0
+
+# Every backend of this machine's CPU goes through the same tests.
+INSTALLED = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
+each = pytest.mark.parametrize("backend", INSTALLED)
 
 
-@pytest.fixture(scope="module")
-def graph() -> Graph:
-    return open_graph(tiny_onnx(), SPEC, threads=1)
+@pytest.fixture(scope="module", params=INSTALLED)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    return open_graph(tiny_onnx(), SPEC, backend=request.param, threads=1)
 
 
 # --- what runs -----------------------------------------------------------------------------------
 
 
+@each
 @pytest.mark.parametrize("half", [False, True])
-def test_the_right_numbers(half: bool) -> None:
-    graph = open_graph(memoryview(tiny_onnx(half=half)), SPEC)
+def test_the_right_numbers(backend: str, half: bool) -> None:
+    graph = open_graph(memoryview(tiny_onnx(half=half)), SPEC, backend=backend)
     assert isinstance(graph, Graph)
-    assert (graph.backend, graph.device, graph.precision) == ("onnxruntime", "cpu", "fp32")
+    assert (graph.backend, graph.device, graph.precision) == (backend, "cpu", "fp32")
     assert (graph.inputs, graph.outputs) == (SPEC.inputs, SPEC.outputs)
     features = graph.run({"image": IMAGE})["features"]
     assert features.dtype == np.float32
     tolerance = 1e-2 if half else 1e-5
     assert np.abs(features - tiny_features(IMAGE)).max() <= tolerance
+
+
+# (precision, compute, flavour) -> the file, and the largest error: float16 keeps 11 bits, bfloat16
+# 8, int8 has 8 bits of inputs up to 3.5 or so. The features are between -1 and 1.
+NARROW: dict[tuple[str, str, str], tuple[Callable[[], bytes], float]] = {
+    ("fp16", "float16", ""): (tiny_fp16, 3e-3),
+    ("bf16", "float32", ""): (tiny_onnx, 3e-2),
+    ("int8", "int8", "s8s8"): (lambda: tiny_int8("s8s8"), 8e-2),
+    ("int8", "int8", "u8s8"): (lambda: tiny_int8("u8s8"), 8e-2),
+}
+
+
+@each
+@pytest.mark.parametrize("kind", NARROW, ids=" ".join)
+def test_the_right_numbers_in_every_precision(backend: str, kind: tuple[str, str, str]) -> None:
+    (precision, compute, flavour), (data, tolerance) = kind, NARROW[kind]
+    spec = replace(SPEC, compute=compute, storage=compute, flavour=flavour)
+    if (compute, flavour) not in backends._module(backend).FILES.get(precision, ()):
+        with pytest.raises(BackendError, match=f"backend '{backend}', precision: expected 'fp32'"):
+            open_graph(data(), spec, backend=backend, precision=precision)
+        return
+    if precision == "bf16" and precision not in probed(backend).precisions:
+        with pytest.raises(BackendError, match="expected a processor with bfloat16"):
+            open_graph(data(), spec, backend=backend, precision=precision)
+        return
+    graph = open_graph(data(), spec, backend=backend, precision=precision, threads=1)
+    assert (graph.backend, graph.precision) == (backend, precision)
+    features = graph.run({"image": BLOCKS})["features"]
+    assert features.dtype == np.float32
+    error = np.abs(features - tiny_features(BLOCKS)).max()
+    assert 1e-6 < error <= tolerance  # no error at all would be another precision
+    assert np.array_equal(graph.run({"image": BLOCKS})["features"], features)
+    slow = backend == "onnxruntime" and flavour == "s8s8"
+    assert bool(graph.warnings if hasattr(graph, "warnings") else ()) == slow
+
+
+def probed(backend: str) -> backends.BackendStatus:
+    return next(status for status in probe() if status.name == backend)
 
 
 def test_any_batch_and_any_strides(graph: Graph) -> None:
@@ -57,6 +102,10 @@ def test_any_batch_and_any_strides(graph: Graph) -> None:
     strided = graph.run({"image": wide[..., ::2]})["features"]
     assert np.array_equal(strided, graph.run({"image": IMAGE})["features"])
     assert np.array_equal(wide, kept)
+    locked = IMAGE.copy()
+    locked.flags.writeable = False
+    assert np.array_equal(graph.run({"image": locked})["features"], strided)
+    locked.flags.writeable = True
     swapped = IMAGE.astype(IMAGE.dtype.newbyteorder())
     assert np.array_equal(graph.run({"image": swapped})["features"], strided)
     for count in (1, 2, 5):
@@ -111,10 +160,23 @@ def test_many_threads_at_once(graph: Graph) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_one_thread_and_many_give_the_same_bits() -> None:
-    one = open_graph(tiny_onnx(), SPEC, threads=1).run({"image": IMAGE})["features"]
-    many = open_graph(tiny_onnx(), SPEC, threads=3).run({"image": IMAGE})["features"]
-    assert np.array_equal(one, many)
+@each
+def test_one_thread_and_many_give_the_same_bits(backend: str) -> None:
+    one, many = (
+        open_graph(tiny_onnx(), SPEC, backend=backend, threads=threads).run({"image": IMAGE})
+        for threads in (1, 3)
+    )
+    assert np.array_equal(one["features"], many["features"])
+
+
+def test_a_result_is_the_callers(graph: Graph) -> None:
+    """The next run does not write into it, nor does it change with the array that went in."""
+    image = IMAGE.copy()
+    first = graph.run({"image": image})["features"]
+    kept = first.copy()
+    image[:] = 0
+    graph.run({"image": image})
+    assert np.array_equal(first, kept)
 
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -123,14 +185,18 @@ def test_one_thread_and_many_give_the_same_bits() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"backend": "tensorrt"}, "expected auto or onnxruntime, got 'tensorrt'"),
+        ({"backend": "tensorflow"}, "expected auto or "),
         ({"backend": "onnx"}, "pip install fsseg_sdk[cpu]"),
         ({"backend": ""}, "fsseg doctor"),
-        ({"device": "cuda"}, "device: expected 'cpu'"),
-        ({"device": "cuda", "backend": "onnxruntime"}, "device: expected 'cpu'"),
-        ({"precision": "fp16"}, "precision: expected 'fp32'"),
-        ({"precision": "bf16", "backend": "onnxruntime"}, "precision: expected 'fp32'"),
-        ({"precision": "int8"}, "precision: expected 'fp32'"),
+        ({"device": "cuda", "backend": "onnxruntime"}, "expected CUDAExecutionProvider"),
+        ({"device": "tpu", "backend": "onnxruntime"}, "device: expected 'cpu' or 'cuda', got 'tpu"),
+        ({"device": "cuda", "backend": "openvino"}, "device: expected 'cpu', got 'cuda'"),
+        ({"device": "cpu", "backend": "onnxruntime-tensorrt"}, "device: expected 'cuda'"),
+        ({"backend": "onnxruntime-tensorrt"}, "expected TensorrtExecutionProvider"),
+        ({"precision": "fp16", "backend": "openvino"}, "expected 'fp32' or 'bf16' or 'int8'"),
+        ({"precision": "bf16", "backend": "onnxruntime"}, "expected 'fp32' or 'fp16' or 'int8'"),
+        ({"precision": "int8"}, "a file for int8: int8 u8s8"),
+        ({"precision": "fp16"}, "a file for fp16: float16"),
         ({"precision": "float32"}, "expected auto or fp32 or bf16 or fp16 or int8"),
     ],
 )
@@ -149,10 +215,18 @@ def test_what_can(asked: dict[str, Any]) -> None:
     assert (graph.backend, graph.device, graph.precision) == ("onnxruntime", "cpu", "fp32")
 
 
-def test_a_graph_that_computes_in_another_type() -> None:
-    spec = GraphSpec(SPEC.file, SPEC.inputs, SPEC.outputs, "int8", "int8")
-    with pytest.raises(BackendError, match=r"computes in float32.*got 'int8'"):
-        open_graph(tiny_onnx(), spec)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"compute": "int8"}, "computes in int8, got one with no quantised activations"),
+        ({"compute": "int8", "flavour": "s8s8"}, "computes in int8 s8s8, got one with no"),
+    ],
+)
+def test_a_graph_that_is_not_quantised_as_it_says(change: dict[str, str], words: str) -> None:
+    with pytest.raises(BackendError, match=words):
+        open_graph(tiny_onnx(), replace(SPEC, **change), backend="onnxruntime")
+    with pytest.raises(BackendError, match="computes in float32, got one with u8s8"):
+        open_graph(tiny_int8("u8s8"), SPEC, backend="onnxruntime")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10_000])
@@ -191,33 +265,18 @@ def test_no_fallback_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Fallen)
     with pytest.raises(BackendError, match=r"expected CPUExecutionProvider.*got 'Azure"):
-        open_graph(tiny_onnx(), SPEC)
+        open_graph(tiny_onnx(), SPEC, backend="onnxruntime")
 
 
-def test_a_graph_that_only_the_runtime_refuses(capfd: pytest.CaptureFixture[str]) -> None:
+@each
+def test_a_graph_that_only_the_runtime_refuses(
+    backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Sound by its form; its operator does not exist. A typed error, and nothing printed."""
     data = tiny_onnx().replace(b"Tanh", b"Tang")
     with pytest.raises(BackendError, match=r"encoder\.onnx: expected a graph.*Tang"):
-        open_graph(data, SPEC)
+        open_graph(data, SPEC, backend=backend)
     assert capfd.readouterr() == ("", "")
-
-
-def test_auto_reports_every_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any, **settings: Any) -> Graph:
-        raise BackendError("broken", expected="luck", got="none", remedy="Wait.")
-
-    real = backends._module
-    monkeypatch.setattr(backends, "ORDER", ("broken", "onnxruntime"))
-    monkeypatch.setattr(
-        backends,
-        "_module",
-        lambda name: SimpleNamespace(open_graph=broken) if name == "broken" else real(name),
-    )
-    assert open_graph(tiny_onnx(), SPEC).backend == "onnxruntime"  # the next in order
-    with pytest.raises(BackendError, match="broken: expected luck"):
-        open_graph(tiny_onnx(), SPEC, backend="broken")  # asked by name: no other
-    with pytest.raises(BackendError, match=r"broken: expected luck.*precision: expected 'fp32'"):
-        open_graph(tiny_onnx(), SPEC, precision="bf16")
 
 
 def test_a_graph_that_gives_something_else(graph: Graph) -> None:
@@ -225,17 +284,20 @@ def test_a_graph_that_gives_something_else(graph: Graph) -> None:
     image = TensorInfo("image", "float32", (-1, 3, 64, 64))
     pinned = GraphSpec("e.onnx", (image,), (TensorInfo("features", "float32", (1, 16, 8, 8)),))
     with pytest.raises(BackendError, match=r"output 'features'.*\[1, 16, 8, 8\].*got float32 \[2,"):
-        open_graph(tiny_onnx(), pinned).run({"image": IMAGE})
+        open_graph(tiny_onnx(), pinned, backend="onnxruntime").run({"image": IMAGE})
 
 
 # --- probing -------------------------------------------------------------------------------------
 
 
 def test_probe() -> None:
-    (status,) = probe()
-    assert (status.name, status.available, status.device) == ("onnxruntime", True, "cpu")
-    assert status.precisions == ("fp32",)
-    assert status.version and status.version[0].isdigit()
+    statuses = {status.name: status for status in probe()}
+    assert set(statuses) == set(backends.names())
+    for name in INSTALLED:
+        status = statuses[name]
+        assert (status.available, status.device, status.reason) == (True, "cpu", "")
+        assert {"fp32", "int8"} <= set(status.precisions)
+        assert status.version and status.version[0].isdigit()
 
 
 def test_the_probes_graph_is_valid_onnx() -> None:
@@ -244,44 +306,55 @@ def test_the_probes_graph_is_valid_onnx() -> None:
     onnx.checker.check_model(onnx.load_from_string(backends._PROBE), full_check=True)
 
 
-def test_probe_sees_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        ort_backend.OnnxRuntimeGraph, "run", lambda self, feeds: {"features": feeds["image"]}
-    )
-    (status,) = probe()
+@each
+def test_probe_sees_wrong_results(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type(open_graph(tiny_onnx(), SPEC, backend=backend))
+    monkeypatch.setattr(kind, "run", lambda self, feeds: {"features": feeds["image"]})
+    status = probed(backend)
     assert not status.available
     assert "wrongly" in status.reason
 
 
-def python(code: str, *, path: Path | None = None, **environment: str) -> str:
+def python(code: str, *arguments: str, path: Path | None = None, **environment: str) -> str:
     """Runs code in a fresh process and returns what it printed."""
     env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     env |= environment
     env["PYTHONPATH"] = os.pathsep.join([str(entry) for entry in (path, ROOT) if entry])
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_without_onnxruntime() -> None:
-    out = python("""
+@pytest.mark.parametrize(("name", "remedy"), [("onnxruntime", "[cpu]"), ("openvino", "[openvino]")])
+def test_a_runtime_that_is_missing(name: str, remedy: str) -> None:
+    out = python(f"""
 import sys
-sys.modules["onnxruntime"] = None  # what an import finds that finds nothing
+sys.modules[{name!r}] = None  # what an import finds that finds nothing
 from fsseg_sdk.backends import open_graph, probe
 from fsseg_sdk.errors import BackendError
 from tests.test_onnx_safety import SPEC
 from tests.tiny import tiny_onnx
-(status,) = probe()
+(status,) = [status for status in probe() if status.name == {name!r}]
 print(status.available, status.reason)
 try:
-    open_graph(tiny_onnx(), SPEC)
+    open_graph(tiny_onnx(), SPEC, backend={name!r})
 except BackendError as error:
     print(error)
 """)
     assert out.startswith("False")
-    assert out.count("pip install fsseg_sdk[cpu]") == 2
+    assert out.count(f"pip install fsseg_sdk{remedy}") == 2
+
+
+FIND = """
+from fsseg_sdk.backends import probe
+(found,) = [status for status in probe() if status.name == "onnxruntime"]
+"""
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -296,7 +369,7 @@ def test_two_wheels_over_each_other(tmp_path: Path, broken: bool) -> None:
     if broken:
         (tmp_path / "onnxruntime").mkdir()
         (tmp_path / "onnxruntime" / "__init__.py").write_text("")
-    code = "from fsseg_sdk.backends import probe; s = probe()[0]; print(s.available, s.reason)"
+    code = f"{FIND}\nprint(found.available, found.reason)"
     out = python(code, path=tmp_path)
     assert out.startswith(str(not broken))
     assert "both onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are installed" in out
@@ -304,10 +377,9 @@ def test_two_wheels_over_each_other(tmp_path: Path, broken: bool) -> None:
 
 
 def test_telemetry_is_off_and_stays_as_the_user_wants() -> None:
-    code = """
+    code = f"""{FIND}
 import os
-from fsseg_sdk.backends import probe
-assert probe()[0].available
+assert found.available
 print(os.environ["ORT_DISABLE_TELEMETRY"])
 """
     assert python(code).strip() == "1"
@@ -315,7 +387,11 @@ print(os.environ["ORT_DISABLE_TELEMETRY"])
 
 
 def test_importing_backends_imports_no_runtime() -> None:
-    assert python("import sys, fsseg_sdk.bundle; print('onnxruntime' in sys.modules)") == "False\n"
+    code = """
+import sys, fsseg_sdk.bundle, fsseg_sdk.backends.openvino, fsseg_sdk.backends.onnxruntime
+print({'onnxruntime', 'openvino'} & set(sys.modules))
+"""
+    assert python(code) == "set()\n"
 
 
 # --- other processes -----------------------------------------------------------------------------
@@ -345,15 +421,16 @@ def in_child(work: Callable[[], object], seconds: float = 10.0) -> int:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads: the point
+@each
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_graph_from_before_a_fork(threads: int) -> None:
-    graph = open_graph(tiny_onnx(), SPEC, threads=threads)
+def test_a_graph_from_before_a_fork(backend: str, threads: int) -> None:
+    graph = open_graph(tiny_onnx(), SPEC, backend=backend, threads=threads)
     right = graph.run({"image": IMAGE})["features"]
 
     def work() -> None:
         with pytest.raises(BackendError, match="loaded before fork; load in the worker"):
             graph.run({"image": IMAGE})
-        own = open_graph(tiny_onnx(), SPEC, threads=threads)
+        own = open_graph(tiny_onnx(), SPEC, backend=backend, threads=threads)
         assert np.array_equal(own.run({"image": IMAGE})["features"], right)
 
     assert in_child(work) == 0
@@ -368,7 +445,8 @@ from fsseg_sdk.errors import BackendError
 from tests.test_onnx_safety import SPEC
 from tests.tiny import tiny_onnx
 image = np.ones((1, 3, 64, 64), np.float32)
-graph = open_graph(tiny_onnx(), SPEC, threads=2)
+backend = sys.argv[1]
+graph = open_graph(tiny_onnx(), SPEC, backend=backend, threads=2)
 right = graph.run({"image": image})["features"]
 workers = []
 for _ in range(2):
@@ -379,7 +457,7 @@ for _ in range(2):
         except BackendError as error:
             assert "load in the worker" in str(error)
             del graph  # a worker that replaces what it inherited
-            graph = open_graph(tiny_onnx(), SPEC, threads=2)
+            graph = open_graph(tiny_onnx(), SPEC, backend=backend, threads=2)
             assert np.array_equal(graph.run({"image": image})["features"], right)
             sys.exit(0)  # the whole way out, with every destructor
         sys.exit(1)
@@ -398,19 +476,20 @@ for pid in workers:
 
 
 @needs_fork
-def test_prefork_workers_end_as_they_should() -> None:
+@each
+def test_prefork_workers_end_as_they_should(backend: str) -> None:
     """Like gunicorn with an application loaded in the master: the workers must not hang on exit,
     which ONNX Runtime's inherited threads would make them do."""
-    assert python(PREFORK) == "0\n0\n"
+    assert python(PREFORK, backend) == "0\n0\n"
 
 
-def spawned(index: int) -> float:
-    graph = open_graph(tiny_onnx(), SPEC, threads=1)
+def spawned(backend: str, index: int) -> float:
+    graph = open_graph(tiny_onnx(), SPEC, backend=backend, threads=1)
     return float(graph.run({"image": IMAGE})["features"][0, index].sum())
 
 
 def test_spawned_workers(graph: Graph) -> None:
     right = graph.run({"image": IMAGE})["features"][0]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.map_async(spawned, [0, 5]).get(60)
+        found = pool.starmap_async(spawned, [(graph.backend, 0), (graph.backend, 5)]).get(60)
     assert found == [float(right[0].sum()), float(right[5].sum())]

@@ -160,11 +160,11 @@ def test_unknown_fields_of_a_newer_minor_version(path: Path) -> None:
     """They are what a reader can do without; what is known is still checked, members as well."""
 
     def newer(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
-        manifest.update({"format_version": "1.1.0", "more": {"a": 1}})
+        manifest.update({"format_version": "1.2.0", "more": {"a": 1}})
         manifest["input"]["more"] = 1
         members["more.bin"] = b"1"
 
-    assert Bundle.open(edited(path, newer)).manifest.format_version == "1.1.0"
+    assert Bundle.open(edited(path, newer)).manifest.format_version == "1.2.0"
     edited(path, lambda manifest, members: put(manifest, "input/std", [1, 1, 0]))
     assert "input.std" in refused(path)
 

@@ -31,7 +31,8 @@ CHECKOUT = [
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ops": {"errors", "_kernels"},
-    "backends": {"errors", "fields"},
+    "engines": {"errors", "fields"},
+    "backends": {"errors", "fields", "engines"},
     "methods": {"errors", "ops", "backends", "fields"},
     "archive": {"errors", "fields"},
     "formats": {"errors"},
@@ -45,7 +46,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 ABOVE_ALL = {"segmenter", "verify", "doctor", "cli"}  # what nothing below may import
 FORBIDDEN = {"torch", "torchvision", "training", "export", "benchmarks", "tests", "examples"}
-THIRD_PARTY = {"numpy": "", "PIL": "", "onnxruntime": "backends", "cv2": "cli"}
+THIRD_PARTY = {
+    "numpy": "",
+    "PIL": "",
+    "onnxruntime": "backends",
+    "openvino": "backends",
+    "cv2": "cli",
+}
 UNSAFE_MODULES = {
     "pickle",
     "cPickle",

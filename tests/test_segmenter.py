@@ -68,6 +68,25 @@ class TestOneCall:
         assert result.timings["total"] == pytest.approx(sum(result.timings[p] for p in parts))
         assert any("not calibrated" in warning for warning in result.warnings)
 
+    def test_says_which_graph_ran_in_another_precision(self) -> None:
+        class Embedding(opened.NumpyGraph):
+            def run(self, feeds: Any) -> dict[str, Any]:
+                return {"embedding": feeds["features"]}
+
+        graphs = {
+            "encoder": opened.NumpyGraph(precision="int8"),
+            "siamese_embedding": Embedding(),
+        }
+        settings = {**opened.settings(), "method": {"name": "siamese", "settings": {}}}
+        segmenter = Segmenter(graphs, settings, threads=1)
+        assert dict(segmenter.precisions) == {"encoder": "int8", "siamese_embedding": "fp32"}
+        (text,) = segmenter.warnings
+        assert "'siamese_embedding' runs in fp32" in text and "no int8" in text
+        result = segmenter.segment(IMAGE, MASK, QUERY)
+        assert (result.precision, result.warnings[0]) == ("int8", text)
+        graphs["encoder"] = opened.NumpyGraph()
+        assert Segmenter(graphs, settings, threads=1).warnings == ()
+
     def test_agrees_with_the_double_precision_reference(self, tmp_path: Path) -> None:
         path = tiny.tiny_bundle(tmp_path / "tiny.fsseg")
         golden = Bundle.open(path).golden

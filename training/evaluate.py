@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     add_auxiliary(parser)
     add("--annotation", type=kinds, default=["dense"], help=", ".join(KINDS))
     add("--lists", type=Path, metavar="FOLDER", help="of the lists; missing ones are drawn there")
+    add("--backend", default="auto", help="of a bundle; `fsseg doctor` lists them")
+    add("--precision", default="auto", help="of a bundle: fp32, bf16, fp16 or int8")
     add("--bfloat16", action="store_true", help="--torch and --raw: the encoder under autocast")
     add("--cache-gb", type=float, default=2.0, help="features to keep, in float16; 0 keeps none")
     add("--threads", type=int, help="default: all cores")
@@ -84,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--raw and --weights belong together")
     if options.bundle is not None and options.bfloat16:
         parser.error("--bfloat16 is for --torch and --raw; a bundle has its own precision")
+    if options.bundle is None and {options.backend, options.precision} != {"auto"}:
+        parser.error("--backend and --precision are for bundles; torch has --bfloat16")
     if options.cache_gb < 0:
         parser.error("--cache-gb takes 0 or more")
     if options.json is not None and options.json.is_dir():
@@ -119,6 +123,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     if (given := given_by(options)) != [NOTHING]:
         asked["auxiliary"] = given
+    if (ran := [options.backend, options.precision]) != ["auto", "auto"]:
+        asked["backend"] = ran
     partial = results.Partial(options.json, asked)
     caveat = results.caveat(data.name, folds[0].split, len(data.samples))
     native = f"native: {data.name}'s pictures as they are on disk."

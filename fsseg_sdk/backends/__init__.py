@@ -1,12 +1,22 @@
-"""Backends: what runs an encoder. One file per runtime behind the Graph protocol.
+"""Backends: what runs a graph. One module per runtime behind the Graph protocol.
 
-`auto` tries the backends of `ORDER` that are installed, first to last, and takes the first that can
-do what was asked. A backend that was named is used, or an error says why it cannot be: nothing
-falls back in silence. Adding one is a file with `open_graph` and `probe`, and a line in `ORDER`.
+A module is listed in `NAMES` and has
+
+- FILES: the files that it can run for each precision (see `choice`);
+- devices(): what `device="auto"` tries, best first; no error, and nothing slow where there is none;
+- open_graph(data, spec, *, device, precision, threads): a Graph of one checked file, or
+  BackendError; device and precision are what was asked or chosen, never "auto";
+- probe(data, spec, feeds, device): a BackendStatus, after running a small graph for real.
+
+`auto` tries the backends of `order`, each on its devices, passes over what a probe (once in a
+process) finds not to work here, and takes the first that can do what was asked. A backend that was
+named is used, or an error says why it cannot be: nothing falls back in silence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -14,23 +24,29 @@ import numpy as np
 
 from ..errors import BackendError, FssegError
 from ..fields import Refusal
-from .graph import BackendStatus, Graph, GraphSpec, TensorInfo
+from .choice import PRECISIONS, choose_files, held, shown
+from .graph import BackendStatus, Graph, GraphFile, GraphSpec, TensorInfo
 from .onnx_check import check_onnx
 
 __all__ = [
     "BackendStatus",
     "Graph",
+    "GraphFile",
     "GraphSpec",
     "TensorInfo",
     "names",
     "open_graph",
+    "open_graphs",
+    "order",
     "probe",
 ]
 
-ORDER = ("onnxruntime",)
-"""What `auto` tries, fastest first. Each is a module of this package."""
+NAMES = ("tensorrt", "tensorrt-rtx", "onnxruntime", "onnxruntime-tensorrt", "openvino")
+"""All backends. Each is a module of this package, with '_' for '-'."""
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino")
+"""What `auto` tries. ONNX Runtime's TensorRT provider is not among them: it builds an engine each
+time that it loads, which takes minutes."""
 
 # features = image + 1 on [batch, 3, 2, 2]: small, and every runtime must get it right.
 _PROBE = bytes.fromhex(
@@ -44,11 +60,20 @@ _PROBE_SPEC = GraphSpec(
     (TensorInfo("image", "float32", (-1, 3, 2, 2)),),
     (TensorInfo("features", "float32", (-1, 3, 2, 2)),),
 )
+_REMEDY = "Export the graph again with 'python -m export'."
 
 
 def names() -> tuple[str, ...]:
-    """The backends that this version knows, in the order that `auto` tries."""
-    return ORDER
+    """The backends that this version knows."""
+    return NAMES
+
+
+def order(precision: str = "fp32") -> tuple[str, ...]:
+    """The backends that `auto` tries for a precision, first to last. On a CPU ONNX Runtime is the
+    faster in fp32 and OpenVINO in everything narrower (docs/deployment.md), so it goes last there.
+    """
+    last = "onnxruntime" if precision in ("bf16", "int8") else ""
+    return tuple(sorted(ORDER, key=lambda name: name == last))
 
 
 def open_graph(
@@ -60,58 +85,144 @@ def open_graph(
     precision: str = "auto",
     threads: int | None = None,
 ) -> Graph:
-    """Opens the ONNX file `data`, which must be what `spec` says, on a backend.
+    """Opens the ONNX file `data`, the first file of `spec`, on a backend; see `open_graphs`."""
+    graphs = open_graphs(
+        {"": spec.only(spec.files[0])},
+        lambda file: data,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+    return graphs[""]
 
-    backend: a name of `names()` or "auto"; device: "auto", "cpu", ...; precision: what to compute
-    in, one of `PRECISIONS`; threads: None is FSSEG_NUM_THREADS or all usable cores. The file is
-    checked (see `onnx_check`) before any runtime sees it. Raises BackendError, which says what to
-    install where that would help.
+
+def open_graphs(
+    specs: Mapping[str, GraphSpec],
+    read: Callable[[str], bytes | memoryview],
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> dict[str, Graph]:
+    """Opens graphs that work together, all on one backend and device.
+
+    specs: the encoder first. read: a file's name to its content. backend: a name of `names()` or
+    "auto"; device: "auto", "cpu", "cuda"; precision: of the encoder, of `choice.PRECISIONS`, or
+    "auto" (fp32 if there is such a file, else what there is); a graph without a file for it runs
+    in fp32. threads: None is FSSEG_NUM_THREADS or all usable cores. A file is checked (see
+    `onnx_check`) before any runtime sees it. Raises BackendError, which says what to install
+    where that would help.
     """
-    if backend not in ("auto", *ORDER):
-        raise BackendError(
-            "backend",
-            expected=" or ".join(("auto", *ORDER)),
-            got=repr(backend),
-            remedy="Choose one of these ('pip install fsseg_sdk[cpu]' brings onnxruntime); "
-            "'fsseg doctor' says which of them work here.",
-        )
-    if precision not in PRECISIONS:
-        raise BackendError(
-            "precision",
-            expected=" or ".join(PRECISIONS),
-            got=repr(precision),
-            remedy="Leave it at 'auto' for what suits the backend.",
-        )
-    remedy = "Export the graph again with 'python -m export'."
-    raw = _whole(data)
-    check_onnx(raw, spec, Refusal(BackendError, "graph", remedy))
+    _check_asked(backend, precision)
+    first = next(iter(specs.values()))
+    data = _checked(specs, read)
     failures: list[FssegError] = []
-    for name in ORDER if backend == "auto" else (backend,):
-        try:
-            graph: Graph = _module(name).open_graph(
-                raw, spec, device=device, precision=precision, threads=threads
-            )
-            return graph
-        except BackendError as error:
-            failures.append(error)
-    if len(failures) == 1:
+    idle: list[str] = []  # why those do not work here that were passed over
+    for kind in held(first) if precision == "auto" else (precision,):
+        for name, where in _places(backend, device, kind):
+            reason = _reason(name, where) if backend == "auto" else ""
+            if reason:
+                idle.append(reason)
+                continue
+            module = _module(name)
+            try:
+                chosen = choose_files(specs, kind, name, module.FILES)
+            except BackendError as error:
+                failures.append(error)
+                continue
+            files = {graph: data(graph, file) for graph, (_, file) in chosen.items()}
+            try:
+                return {
+                    graph: module.open_graph(
+                        files[graph],
+                        specs[graph].only(file),
+                        device=where,
+                        precision=own,
+                        threads=threads,
+                    )
+                    for graph, (own, file) in chosen.items()
+                }
+            except BackendError as error:
+                failures.append(error)
+    reasons = dict.fromkeys([str(error) for error in failures] or idle)
+    if len(failures) == 1 or (failures and len(reasons) == 1):
         raise failures[0]
     raise BackendError(
         "backend",
         expected="one that can open this graph here",
-        got="; ".join(str(error) for error in failures),
+        got="; ".join(reasons),
         remedy="Install one of them, or name the one that you want fixed.",
     )
 
 
+def _check_asked(backend: str, precision: str) -> None:
+    if backend not in ("auto", *NAMES):
+        raise BackendError(
+            "backend",
+            expected=" or ".join(("auto", *NAMES)),
+            got=repr(backend),
+            remedy="Choose one of these ('pip install fsseg_sdk[cpu]' brings onnxruntime); "
+            "'fsseg doctor' says which of them work here.",
+        )
+    if precision not in ("auto", *PRECISIONS):
+        raise BackendError(
+            "precision",
+            expected=" or ".join(("auto", *PRECISIONS)),
+            got=repr(precision),
+            remedy="Leave it at 'auto' for what suits the bundle.",
+        )
+
+
+def _places(backend: str, device: str, precision: str) -> Iterator[tuple[str, str]]:
+    """(backend, device) to try."""
+    for name in order(precision) if backend == "auto" else (backend,):
+        for where in _module(name).devices() if device == "auto" else (device,):
+            yield name, where
+
+
+def _checked(
+    specs: Mapping[str, GraphSpec], read: Callable[[str], bytes | memoryview]
+) -> Callable[[str, GraphFile], bytes]:
+    """Reads a graph's file and checks it, once. What is wrong with it is wrong on every backend,
+    so it ends the search."""
+    seen: dict[tuple[str, str], bytes] = {}
+
+    def content(name: str, file: GraphFile) -> bytes:
+        if (name, file.file) not in seen:
+            raw = _whole(read(file.file))
+            refuse = Refusal(BackendError, shown(name), _REMEDY)
+            check_onnx(raw, specs[name].only(file), refuse)
+            seen[name, file.file] = raw
+        return seen[name, file.file]
+
+    return content
+
+
 def probe() -> list[BackendStatus]:
-    """Runs a small graph on each backend, and says how that went; never raises for a broken one."""
+    """Runs a small graph on each backend and device, and says how that went; never raises for a
+    broken one."""
+    return [_probe(name, device) for name in NAMES for device in _module(name).devices()]
+
+
+def _probe(name: str, device: str) -> BackendStatus:
     feeds = {"image": np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)}
-    return [_module(name).probe(_PROBE, _PROBE_SPEC, feeds) for name in ORDER]
+    status: BackendStatus = _module(name).probe(_PROBE, _PROBE_SPEC, feeds, device)
+    return status
+
+
+_probed = cache(_probe)
+
+
+def _reason(name: str, device: str) -> str:
+    """Why a backend does not work here, as a probe found once in this process; "" if it does."""
+    status = _probed(name, device)
+    return "" if status.available else status.reason or f"{name} does not work on {device}"
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"{__name__}.{name}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def _whole(data: bytes | memoryview) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-__all__ = ["BackendStatus", "Graph", "GraphSpec", "TensorInfo"]
+__all__ = ["BackendStatus", "Graph", "GraphFile", "GraphSpec", "TensorInfo"]
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,59 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
-class GraphSpec:
-    """What a manifest says about one ONNX graph.
+class GraphFile:
+    """One ONNX file that computes a graph; inputs and outputs are the graph's, in every file.
 
     file: the member that holds it. storage: the type of its weights in the file; compute: the
-    type that it calculates in ("float16" weights behind a Cast compute in "float32").
+    type that it calculates in ("float16" weights behind a Cast compute in "float32"). flavour, of
+    compute "int8": how it is quantised: "s8s8" (activations int8, zero point 0), "u8s8"
+    (activations uint8), "" where nobody says.
     """
+
+    file: str
+    storage: str = "float32"
+    compute: str = "float32"
+    flavour: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.compute} {self.flavour}".rstrip() + f" ({self.file})"
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """What a manifest says about one graph: its first file, and the same function in others."""
 
     file: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     storage: str = "float32"
     compute: str = "float32"
+    flavour: str = ""
+    others: tuple[GraphFile, ...] = ()
+
+    @property
+    def files(self) -> tuple[GraphFile, ...]:
+        """All files, the first one first."""
+        return (GraphFile(self.file, self.storage, self.compute, self.flavour), *self.others)
+
+    def only(self, file: GraphFile) -> GraphSpec:
+        """The graph with that file alone."""
+        return replace(
+            self,
+            file=file.file,
+            storage=file.storage,
+            compute=file.compute,
+            flavour=file.flavour,
+            others=(),
+        )
 
 
 @runtime_checkable
 class Graph(Protocol):
-    """A graph that is ready to run. Immutable; `run` may be called from many threads at once."""
+    """A graph that is ready to run. Immutable; `run` may be called from many threads at once.
+
+    A graph may besides have `warnings`, a tuple of sentences about how it runs here.
+    """
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]: ...
@@ -72,10 +108,8 @@ class Graph(Protocol):
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """What `probe` found. reason: why it is not available, or what is odd; "" if neither.
-
-    precisions: what a graph can be asked to compute in ("fp32", ...).
-    """
+    """What `probe` found, of a backend on one device. reason: why it is not available, or what is
+    odd; "" if neither. precisions: what a graph can be asked to compute in ("fp32", ...)."""
 
     name: str
     available: bool

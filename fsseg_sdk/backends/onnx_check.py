@@ -3,14 +3,15 @@
 Refused: weights outside the file, operators of other domains than ONNX's own, control flow, local
 functions, tensors whose stated size is not the size of their data, messages that are cut off or
 read differently by different parsers, ORT's other format, names that nobody defines, and inputs
-or outputs other than the manifest's. What passes may still be more than a runtime can do; and a
+or outputs other than the manifest's, and a file that is quantised in another way than the manifest
+says. What passes may still be more than a runtime can do; and a
 runtime has bugs of its own (docs/security.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..fields import Refusal
@@ -22,6 +23,7 @@ __all__ = ["OnnxSummary", "check_onnx"]
 
 MAX_NODES = 50_000
 MAX_LENGTH = 1 << 40  # of one axis
+MAX_ZEROS = 1 << 14  # zero points in one tensor
 _DOMAINS = (b"", b"ai.onnx")
 _STORES = {  # where a tensor keeps its values: bytes of one, 0 for variable length
     "raw_data": 1, "float_data": 4, "int32_data": 0, "int64_data": 0, "double_data": 8,
@@ -31,13 +33,15 @@ _STORES = {  # where a tensor keeps its values: bytes of one, 0 for variable len
 
 @dataclass(frozen=True)
 class OnnxSummary:
-    """What a checked ONNX file holds. A free axis is -1 in the shapes."""
+    """What a checked ONNX file holds. A free axis is -1 in the shapes. quantised: "s8s8" where
+    QuantizeLinear makes int8 with zero point 0, "u8s8" where it makes uint8, "mixed", or ""."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     opset: int
     nodes: int
     weight_bytes: int
+    quantised: str = ""
 
 
 def check_onnx(data: bytes, spec: GraphSpec, refuse: Refusal) -> OnnxSummary:
@@ -62,6 +66,13 @@ def check_onnx(data: bytes, spec: GraphSpec, refuse: Refusal) -> OnnxSummary:
         for info in declared:
             if not _serves(by_name[info.name], info):
                 raise refuse(part, expected=f"{info}", got=f"{by_name[info.name]}")
+    right = (spec.flavour,) if spec.flavour else ("s8s8", "u8s8", "mixed")
+    if summary.quantised not in (right if spec.compute == "int8" else ("",)):
+        raise refuse(
+            part,
+            expected=f"a graph that computes in {spec.compute} {spec.flavour}".rstrip(),
+            got=f"one with {summary.quantised or 'no'} quantised activations",
+        )
     return summary
 
 
@@ -101,8 +112,9 @@ def _model(data: bytes) -> OnnxSummary:
 
     defined = {b""}  # an input that is left out
     weight_bytes = 0
+    zeros: dict[bytes, str] = {}
     for span in graph.spans("initializer"):
-        name, size = _tensor(data, span)
+        name, size, zeros[name] = _tensor(data, span)
         _define(defined, name)
         weight_bytes += size
     inputs = []
@@ -111,16 +123,17 @@ def _model(data: bytes) -> OnnxSummary:
         if info.name.encode() not in defined:  # else the default of an initializer, as of old
             inputs.append(info)
             _define(defined, info.name.encode())
-    for span in nodes:
-        _node(data, span, defined)
+    quantised = {_node(data, span, defined, zeros) for span in nodes} - {""}
     outputs = tuple(_value_info(data, span) for span in graph.spans("output"))
     for info in outputs:
         if info.name.encode() not in defined:
             raise MalformedError(f"the output {info.name!r}, which no node computes")
-    return OnnxSummary(tuple(inputs), outputs, opset, len(nodes), weight_bytes)
+    flavour = quantised.pop() if len(quantised) == 1 else "mixed" if quantised else ""
+    return OnnxSummary(tuple(inputs), outputs, opset, len(nodes), weight_bytes, flavour)
 
 
-def _node(data: bytes, span: Span, defined: set[bytes]) -> None:
+def _node(data: bytes, span: Span, defined: set[bytes], zeros: Mapping[bytes, str]) -> str:
+    """Checks it; what it makes, if it quantises: as `OnnxSummary.quantised`."""
     node = parse(data, span, schema.NODE, "node")
     node.require("op_type", "output")
     operator, _ = node.text("op_type"), node.text("name")
@@ -139,6 +152,10 @@ def _node(data: bytes, span: Span, defined: set[bytes]) -> None:
     for begin, end in node.spans("output"):
         if begin < end:
             _define(defined, data[begin:end])
+    if operator != "QuantizeLinear":
+        return ""
+    given = [data[begin:end] for begin, end in node.spans("input")]
+    return zeros.get(given[2] if len(given) > 2 else b"", "") or "mixed"
 
 
 def _define(defined: set[bytes], name: bytes) -> None:
@@ -148,8 +165,9 @@ def _define(defined: set[bytes], name: bytes) -> None:
     defined.add(name)
 
 
-def _tensor(data: bytes, span: Span) -> tuple[bytes, int]:
-    """Name and bytes of a tensor whose data is all there, and nothing beside it."""
+def _tensor(data: bytes, span: Span) -> tuple[bytes, int, str]:
+    """Name and bytes of a tensor whose data is all there, and nothing beside it; and the flavour
+    of what is quantised with it as zero point, "" where it can be none."""
     tensor = parse(data, span, schema.TENSOR, "tensor")
     name, kind = tensor.bytes("name"), tensor.number("data_type")
     shown = _shown(name)
@@ -175,7 +193,12 @@ def _tensor(data: bytes, span: Span) -> tuple[bytes, int]:
         raise MalformedError(
             f"tensor {shown} that claims {size} bytes and has other data: {there} of {right}"
         )
-    return name, size
+    flavour = "u8s8" if kind == schema.UINT8 else ""
+    if kind == schema.INT8 and count <= MAX_ZEROS:  # one for each channel; not the weights
+        raw = tensor.bytes("raw_data").count(0) == count
+        typed = not (stores == ["raw_data"] or any(tensor.numbers("int32_data", MAX_ZEROS)))
+        flavour = "s8s8" if raw or typed else ""
+    return name, size, flavour
 
 
 def _value_info(data: bytes, span: Span) -> TensorInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .protobuf import FIXED32, FIXED64, VARINT, Field
 
-__all__ = ["BITS", "DTYPES", "TYPED_STORE"]
+__all__ = ["BITS", "DTYPES", "INT8", "TYPED_STORE", "UINT8"]
 
 _EXTERNAL = "external data: weights outside the file"
 _SUBGRAPH = "a subgraph: control flow such as If, Loop or Scan"
@@ -112,6 +112,8 @@ BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16,
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4,
 }  # fmt: skip
+
+UINT8, INT8 = 2, 3
 
 # The names of types that a graph may take and give.
 DTYPES = {

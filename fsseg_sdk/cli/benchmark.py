@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..board import PowerMeter
 from ..doctor import drawn_picture, machine, packages
 from .console import Progress, check_tile, load_segmenter, print_json, table, write_json
 
@@ -37,15 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     query = np.ascontiguousarray(image[:, ::-1])
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
     progress = Progress(arguments.warm_up + arguments.repeat)
-    for turn in range(arguments.warm_up + arguments.repeat):
-        begin = perf_counter()
-        result = task.segment(query, tile=arguments.tile)
-        wall = (perf_counter() - begin) * 1e3
-        if turn >= arguments.warm_up:
-            _add(times, result, wall)
-        progress.step()
+    with PowerMeter() as meter:
+        for turn in range(arguments.warm_up + arguments.repeat):
+            begin = perf_counter()
+            result = task.segment(query, tile=arguments.tile)
+            wall = (perf_counter() - begin) * 1e3
+            if turn >= arguments.warm_up:
+                _add(times, result, wall)
+            progress.step()
     progress.clear()
     report = _report(arguments, segmenter, load_ms, prepare_ms, times)
+    report |= _power(report["fps"], meter.watts)
     if arguments.out:
         write_json(Path(arguments.out), report)
     if arguments.json:
@@ -62,6 +65,13 @@ def _add(times: dict[str, list[float]], result: Result, wall: float) -> None:
         times[stage].append(result.timings[stage])
     times["other"].append(max(wall - sum(result.timings[stage] for stage in stages), 0.0))
     times["total"].append(wall)
+
+
+def _power(fps: float, watts: float | None) -> dict[str, float | None]:
+    """Of a Jetson; None elsewhere. The warm-up is part of the mean."""
+    if watts is None:
+        return {"watts": None, "fps_per_watt": None}
+    return {"watts": round(watts, 3), "fps_per_watt": round(fps / watts, 3) if watts else None}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -130,3 +140,9 @@ def _print(report: dict[str, Any]) -> None:
         f"{report['fps']:.1f} FPS (median of {report['repeat']} runs after {report['warm_up']}); "
         f"loaded in {report['load_ms']:.0f} ms, support prepared in {report['prepare_ms']:.0f} ms"
     )
+    if host["board"] is not None:
+        board = host["board"]
+        clocks = ", ".join(f"{k} {v:g}" for k, v in board.items() if k.endswith("mhz"))
+        power = f"{report['watts']:.1f} W" if report["watts"] is not None else "watts unknown"
+        each = f", {report['fps_per_watt']:.2f} FPS per watt" if report["watts"] else ""
+        print(f"{board['model']}, power mode {board['power_mode']}; {clocks}; {power}{each}")

@@ -33,9 +33,11 @@ def _info(arguments: argparse.Namespace) -> int:
     print(f"features   {content.features.channels} channels on {columns} x {rows} cells")
     print(f"made with  {content.created_with}, format {content.format_version}")
     print()
-    heading = ["member", "KiB", "sha256"]
+    files = [file for graph in content.graphs.values() for file in graph.files]
+    kinds = {file.file: f"{file.compute} {file.flavour}".rstrip() for file in files}
+    heading = ["member", "KiB", "computes in", "sha256"]
     members = [
-        [name, f"{member.bytes / 1024:.1f}", member.sha256[:16]]
+        [name, f"{member.bytes / 1024:.1f}", kinds.get(name, ""), member.sha256[:16]]
         for name, member in content.members.items()
     ]
     print(table([heading, *members]))
@@ -79,4 +81,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     print(report.precision)
     for check in report.checks:
         print(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}")
+    for warning in report.warnings:
+        print(f"note    {warning}")
     return 0 if report.ok else 1

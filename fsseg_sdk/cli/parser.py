@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from .engine_parser import add_engine
 from .values import positive, setting, size, tile
 
 __all__ = ["build_parser"]
@@ -45,6 +46,8 @@ The exit code is 1 if it computes something else here, 2 if the file is damaged.
 _BOX = "LEFT,TOP,RIGHT,BOTTOM"
 _STROKES_HELP = '"x,y x,y ..."; several strokes with ";", and "not x,y ..." for what it is not'
 
+_ENGINE = "TensorRT engines: native code that is built for this GPU and kept for the next time."
+
 _DOCTOR = """What this build and machine can do. Each backend is tried, and the default bundle
 segments a drawn picture. The exit code is 1 if that does not work."""
 
@@ -82,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_benchmark(_command(commands, "benchmark", "measure latency and FPS here", _BENCHMARK))
     _add_bundle(_command(commands, "bundle", "look into a bundle, or verify it", "Bundle files."))
     _add_task(_command(commands, "task", "look into a task file", "Task files."))
+    add_engine(_command(commands, "engine", "TensorRT engines of this machine", _ENGINE), _command)
     _add_json(_command(commands, "doctor", "what this build and machine can do", _DOCTOR))
     return parser
 

@@ -95,7 +95,8 @@ def test_weak_labels_and_tiles_are_measured(report: dict[str, Any]) -> None:
 
 def test_every_method_is_measured_with_its_cost(report: dict[str, Any]) -> None:
     found = report["methods"]
-    assert list(found["average"]) == ["panet", "paia", "srofb", "srofb-fast"]
+    assert set(found["average"]) >= {"panet", "paia", "srofb", "srofb-fast", "nearest", "logreg"}
+    assert next(iter(found["average"])) == "panet"
     assert found["average"]["panet"] == pytest.approx(report["iou"]["average"]["bundle"])
     assert found["average"]["srofb"] > 50
     assert [pair[:2] for pair in found["differences"]] == [

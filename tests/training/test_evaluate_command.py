@@ -158,6 +158,16 @@ def test_a_checkpoint_of_another_fold_is_refused(
     assert any("without a fold" in note for note in result["notes"])
 
 
+def test_a_bundle_in_another_precision(voc: Dataset, tmp_path: Path) -> None:
+    from tests.test_bundle_files import FULL, U8, several
+
+    path = several(tmp_path / "t.fsseg", FULL, U8)
+    asked = arguments(voc, tmp_path, *FEW, "--backend", "onnxruntime", "--precision", "int8")
+    assert command.main([str(path), *asked]) == 0
+    found = results.read_result(tmp_path / "out.json")["model"]
+    assert (found["backend"], found["precision"]) == ("onnxruntime", "int8")
+
+
 @pytest.mark.parametrize("kind", ["bundle", "torch"])
 def test_another_method_with_other_settings(
     voc: Dataset, bundle: Path, tmp_path: Path, kind: str
@@ -212,6 +222,7 @@ def test_pictures_that_were_trained_on_are_not_tested(
         [],
         ["--raw", "resnet50"],
         ["a.fsseg", "--bfloat16"],
+        ["--torch", "a", "--precision", "bf16"],
         ["a.fsseg", "--annotation", "dots"],
         ["a.fsseg", "--shots", "few"],
         ["a.fsseg", "--shots", "5-1"],

@@ -190,6 +190,8 @@ def _predictor(options: argparse.Namespace, protocol: Protocol, fold: int) -> Pr
         threads=options.threads,
         method=options.method,
         changes=changes_of(options.setting),
+        backend=options.backend,
+        precision=options.precision,
     )
     if options.bundle is not None:
         return of_bundle(_path(options.bundle, fold), how)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsseg_sdk import Segmenter, ops
-from fsseg_sdk.backends import Graph, open_graph
+from fsseg_sdk.backends import Graph, open_graphs
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.image import Picture
 from fsseg_sdk.methods import get as get_method
@@ -79,6 +79,7 @@ class SdkPredictor:
         self.facts: dict[str, Any] = {
             **facts,
             "method": segmenter.method,
+            "backend": segmenter.backend,
             "precision": segmenter.precision,
         }
 
@@ -131,9 +132,9 @@ class SdkPredictor:
 class How:
     """How a model is run.
 
-    bfloat16: torch's encoders under autocast; a bundle has a precision of its own. most_bytes: of
-    features that are kept, in float16. threads: all cores if None. method: another than the
-    model's own. changes: settings of the method that differ, as nested tables.
+    bfloat16: torch's encoders under autocast. most_bytes: of features that are kept, in float16.
+    threads: all cores if None. method: another than the model's own. changes: settings of the
+    method that differ, as nested tables. backend, precision: of a bundle, as in `Segmenter.load`.
     """
 
     bfloat16: bool = False
@@ -141,6 +142,8 @@ class How:
     threads: int | None = None
     method: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = "auto"
+    precision: str = "auto"
 
 
 def of_bundle(path: str, how: How | None = None) -> SdkPredictor:
@@ -152,7 +155,9 @@ def of_bundle(path: str, how: How | None = None) -> SdkPredictor:
         kept.append(RememberingGraph(graph, how.most_bytes, half=how.most_bytes > 0))
         return kept[0]
 
-    segmenter = open_bundle(path, how.threads, remembering, how.method, how.changes)
+    segmenter = open_bundle(
+        path, how.threads, remembering, how.method, how.changes, how.backend, how.precision
+    )
     manifest = Bundle.open(find_bundle(path)).manifest
     height, width = segmenter.input_size
     facts = {
@@ -197,15 +202,20 @@ def open_bundle(
     wrap: Callable[[Graph], Graph] | None = None,
     method: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
 ) -> Segmenter:
     """A bundle whose encoder may be wrapped, in a `RememberingGraph` for example. method, changes:
-    see `method_of`."""
+    see `method_of`. backend, precision: as in `Segmenter.load`."""
     bundle = Bundle.open(find_bundle(name))
     manifest = bundle.manifest
-    graphs: dict[str, Graph] = {
-        graph: open_graph(bundle.member(spec.file), spec, threads=threads)
-        for graph, spec in manifest.graphs.items()
-    }
+    graphs: dict[str, Graph] = open_graphs(
+        {"encoder": manifest.graphs["encoder"], **manifest.graphs},
+        bundle.member,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+    )
     if wrap is not None:
         graphs["encoder"] = wrap(graphs["encoder"])
     entry = {
