@@ -99,11 +99,8 @@ def test_every_method_is_measured_with_its_cost(report: dict[str, Any]) -> None:
     assert next(iter(found["average"])) == "panet"
     assert found["average"]["panet"] == pytest.approx(report["iou"]["average"]["bundle"])
     assert found["average"]["srofb"] > 50
-    assert [pair[:2] for pair in found["differences"]] == [
-        ["paia", "panet"],
-        ["srofb", "panet"],
-        ["srofb-fast", "panet"],
-    ]
+    others = [name for name in found["average"] if name != "panet"]
+    assert [pair[:2] for pair in found["differences"]] == [[name, "panet"] for name in others]
     assert found["match_ms"]["srofb"] > found["match_ms"]["panet"] > 0
     assert "times that of panet" in found["notes"][1]
 
