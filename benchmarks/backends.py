@@ -26,7 +26,8 @@ import numpy as np  # noqa: E402
 from benchmarks import report, stages  # noqa: E402
 from benchmarks.sets import open_sets  # noqa: E402
 from export.build import ExportSettings, export_bundle  # noqa: E402
-from export.derive import PRECISIONS, PrecisionError, PrecisionSettings, derive_bundle  # noqa: E402
+from export.derive import derive_bundle  # noqa: E402
+from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings  # noqa: E402
 from fsseg_sdk import Segmenter, backends  # noqa: E402
 from fsseg_sdk.bundle import Bundle  # noqa: E402
 from fsseg_sdk.errors import FssegError  # noqa: E402
@@ -82,7 +83,7 @@ def _episodes(options: argparse.Namespace) -> list[Episode]:
 
 def _sources(options: argparse.Namespace, folder: Path) -> dict[str, Path | str]:
     """The bundles in float32, by what they are called."""
-    sources: dict[str, Path | str] = {str(options.bundle): options.bundle}
+    sources: dict[str, Path | str] = {Path(options.bundle).name: options.bundle}
     if options.weights is not None:
         encoder = raw_encoder("resnet50", options.weights)
         tensors = {f"encoder.{key}": t for key, t in encoder.state_dict().items()}

@@ -1,45 +1,137 @@
-"""`python -m export CHECKPOINT --out X.fsseg`: a checkpoint as a bundle that any machine loads."""
+"""`python -m export CHECKPOINT --out X.fsseg`: a checkpoint as a bundle that any machine loads.
+
+`python -m export --from default --precision fp16,int8 --out X.fsseg`: a bundle in other precisions.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from export.build import ExportError, ExportSettings, export_bundle
+from export.derive import Derivation, check_name, write_derived
+from export.engine import BACKENDS, write_engines
+from export.loose import write_loose
+from export.quantize import FLAVOURS
+from export.triton import models_of, write_repository
+from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings
 from fsseg_sdk import FssegError
+
+BATCH = 8  # pictures of one call, at most, that an engine is built for
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="safetensors written by `python -m training`")
-    parser.add_argument("--out", type=Path, required=True, help="the bundle to write, X.fsseg")
-    parser.add_argument("--name", help="the bundle's name; default: the file's")
-    parser.add_argument(
-        "--input-size", type=int, default=448, help="side of the encoder's input (448)"
-    )
-    parser.add_argument("--geometry", choices=("squash", "fit"), default="squash")
-    parser.add_argument(
-        "--storage", choices=("float16", "float32"), default="float16", help="weights in the file"
-    )
-    parser.add_argument(
-        "--card", type=Path, help="JSON of provenance to add: terms, accuracy with its command"
-    )
+    parser = _parser()
     options = parser.parse_args(arguments)
+    _check(parser, options)
     try:
         settings = ExportSettings(
-            name=options.name or options.out.stem,
+            name=options.name or (options.out.stem if options.out else "unnamed"),
             input_size=(options.input_size, options.input_size),
             geometry=options.geometry,
             storage=options.storage,
             card=options.card,
         )
-        report = export_bundle(options.checkpoint, options.out, settings)
-    except (ExportError, FssegError, OSError, ValueError) as error:
+        if options.source is None and options.precision == ("fp32",) and _only_a_bundle(options):
+            print(export_bundle(options.checkpoint, options.out, settings))
+        else:
+            _derive(options, settings)
+    except (ExportError, PrecisionError, FssegError, OSError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(report)
     return 0
+
+
+def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
+    if options.out is not None:
+        check_name(options.out)
+    wanted = PrecisionSettings(
+        precisions=options.precision,
+        flavours=options.flavour,
+        calibration=options.calibration,
+        episodes=options.episodes,
+        most_loss=options.most_loss,
+        queries=options.queries,
+        one=options.batch == 1,
+        name=options.name,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        source = options.source
+        if source is None:
+            source = Path(folder) / f"{settings.name}.fsseg"
+            print(export_bundle(options.checkpoint, source, settings))
+        made = Derivation(source, wanted, _say)
+    if options.out is not None:
+        print(write_derived(made, options.out))
+    if options.onnx_only is not None:
+        _list(write_loose(options.onnx_only, made.manifest, made.files))
+    plans: dict[str, bytes] = {}
+    if options.engine is not None:
+        own = (options.engine_backend, options.engine_device, options.batch or BATCH)
+        plans = write_engines(options.engine, made.specs, made.files, *own, _say)
+    if options.triton is not None:
+        name, taken = str(made.manifest["name"]), {}
+        if options.engine_backend == "tensorrt":  # Triton runs no plans of TensorRT for RTX
+            taken = plans
+        models = models_of(name, made.specs, made.files, taken)
+        _list(write_repository(options.triton, models, made.manifest["input"]))
+
+
+def _only_a_bundle(options: argparse.Namespace) -> bool:
+    others = (options.onnx_only, options.engine, options.triton)
+    return all(folder is None for folder in others) and options.batch is None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _list(paths: list[Path]) -> None:
+    for path in paths:
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path, nargs="?", help="safetensors written by `python -m training`")
+    add("--from", dest="source", metavar="BUNDLE", help="a bundle instead: path, or shipped name")
+    add("--out", type=Path, help="the bundle to write, X.fsseg")
+    add("--name", help="the bundle's name; default: the file's, with --from the bundle's")
+    add("--input-size", type=int, default=448, help="side of the encoder's input (448)")
+    add("--geometry", choices=("squash", "fit"), default="squash")
+    add("--storage", choices=("float16", "float32"), default="float16", help="of fp32's weights")
+    add("--card", type=Path, help="JSON of provenance to add: terms, accuracy with its command")
+    words = ",".join(PRECISIONS)
+    add("--precision", type=_words, default=("fp32",), help=f"some of {words} (fp32)")
+    add("--flavour", type=_words, default=FLAVOURS, help=f"of int8: some of {','.join(FLAVOURS)}")
+    add("--calibration", type=Path, metavar="DIR", help="pictures for int8 (those of examples/)")
+    add("--episodes", type=Path, metavar="DATA", help="labelled pictures that int8 is measured on")
+    add("--queries", type=int, default=60, help="of each labelled set (60)")
+    add("--most-loss", type=float, default=0.5, help="points of mean-IoU that int8 may lose (0.5)")
+    add("--batch", type=int, choices=range(1, 9), help="pictures a call; 1: exactly one (any)")
+    add("--onnx-only", type=Path, metavar="DIR", help="plain ONNX files and an example in numpy")
+    add("--triton", type=Path, metavar="DIR", help="a model repository for Triton Inference Server")
+    add("--engine", type=Path, metavar="DIR", help="TensorRT engines, for this machine's GPU")
+    add("--engine-backend", choices=BACKENDS, default=BACKENDS[0])
+    add(
+        "--engine-device", default="auto", help="cuda:N, or none: tensorrt-rtx without a GPU (auto)"
+    )
+    return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a message where options do not go together."""
+    if (options.checkpoint is None) == (options.source is None):
+        parser.error("say what to export: a CHECKPOINT, or --from BUNDLE")
+    if options.out is None and _only_a_bundle(options):
+        parser.error("say what to write: --out X.fsseg, --onnx-only, --triton or --engine DIR")
 
 
 if __name__ == "__main__":

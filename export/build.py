@@ -21,9 +21,9 @@ from export.head import (
     open_entry,
     round_head,
 )
-from export.onnx_graph import round_to_half, to_onnx
-from export.onnx_graph import store_half as store_weights_half
+from export.onnx_graph import fold_norms, round_to_half, store_half, to_onnx
 from export.parity import Parity, check_graph, worst_of
+from export.plain import plain
 from fsseg_sdk import Segmenter, __version__
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo
 from fsseg_sdk.bundle import write_bundle
@@ -113,18 +113,21 @@ def export_bundle(
     head = trained_module(checkpoint, method)
     half = settings.storage == "float16"
     if half:
+        fold_norms(encoder, torch.zeros(1, 3, *settings.input_size))
         round_to_half(encoder)
         if head is not None:
-            round_head(head)
+            round_head(head, settings.input_size)
     grid = _grid(encoder, settings.input_size)
     parts: dict[str, Part] = {}
     if head is not None:
         own = (encoder.channels, settings.input_size, settings.storage)
         parts = parts_of(head, method, grid, *own)
     manifest = _manifest(encoder, grid, parts, header, settings)
-    data = {"encoder": to_onnx(encoder, settings.input_size), **head_to_onnx(parts)}
+    made = {"encoder": to_onnx(encoder, settings.input_size), **head_to_onnx(parts)}
+    # computed beforehand, since TensorRT and OpenVINO cannot resize positions as torch does
+    data = {name: plain(graph).SerializeToString() for name, graph in made.items()}
     if half:
-        data = {name: store_weights_half(graph) for name, graph in data.items()}
+        data = {name: store_half(graph) for name, graph in data.items()}
     graphs = {name: open_entry(graph, manifest["graphs"][name]) for name, graph in data.items()}
     image, mask = _golden_scene()
     inputs = _inputs(encoder, settings.input_size, image)

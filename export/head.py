@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.onnx_graph import graph_to_onnx, round_to_half
+from export.onnx_graph import fold_norms, graph_to_onnx, round_to_half
 from export.parity import Parity, compare, worst_of
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
@@ -24,9 +24,11 @@ from training.torch_graph import TorchGraph
 EPISODES, SIDE = 3, 96  # of drawn scenes, for the whole
 
 
-def round_head(head: nn.Module) -> None:
-    """As `round_to_half`. The weights of smcp's classifier are stored as one, whatever each of them
-    has."""
+def round_head(head: nn.Module, size: tuple[int, int]) -> None:
+    """As `round_to_half`, after `fold_norms` of what sees images (of this size). The weights of
+    smcp's classifier are stored as one, whatever each of them has."""
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in head.modules()):
+        fold_norms(head, torch.zeros(1, 3, *size))
     round_to_half(head)
     if isinstance(head, Head):
         round_to_half(head.classifier, least=TAPS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -12,9 +11,48 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 OPSET = 20  # above 20, ONNX Runtime's static int8 quantisation is not supported
 SMALL = 1024  # initialisers of fewer elements (biases, norms, shapes) stay in float32
+
+
+def fold_norms(module: nn.Module, *examples: Tensor) -> None:
+    """Fold batch norms into the convolutions before them, as the exporter does: what is rounded
+    afterwards is then what a file holds.
+
+    Args:
+        module: in evaluation mode; changed in place.
+        examples: what it runs on, to see which norm follows which convolution.
+    """
+    convolved: dict[int, nn.Conv2d] = {}
+    pairs: list[tuple[nn.Conv2d, str]] = []
+    kept: list[Tensor] = []  # an identity is unique among tensors that are alive
+
+    def after(layer: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            kept.append(found)
+            convolved[id(found)] = layer
+        elif id(given[0]) in convolved:
+            pairs.append((convolved[id(given[0])], names[layer]))
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    names: dict[nn.Module, str] = {
+        layer: name for name, layer in module.named_modules() if isinstance(layer, kinds)
+    }
+    hooks = [layer.register_forward_hook(after) for layer in names]
+    try:
+        with torch.no_grad():
+            module(*examples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for conv, name in pairs:
+        norm = module.get_submodule(name)
+        fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[arg-type]
+        conv.weight, conv.bias = fused.weight, fused.bias
+        parent, _, own = name.rpartition(".")
+        setattr(module.get_submodule(parent), own, nn.Identity())
 
 
 def round_to_half(module: nn.Module, least: int = SMALL) -> None:
@@ -104,25 +142,29 @@ def _tidy(model: onnx.ModelProto, free: Set[str]) -> onnx.ModelProto:
     return model
 
 
-def store_half(data: bytes) -> bytes:
-    """Store large float32 initialisers as float16 behind a Cast: half the file, the same math."""
-    model = onnx.load(io.BytesIO(data))
-    graph, casts = model.graph, []
-    for initialiser in graph.initializer:
-        if initialiser.data_type != TensorProto.FLOAT:
+def store_half(data: bytes, least: int = SMALL) -> bytes:
+    """Store those float32 weights of ``least`` values or more as float16 behind a Cast that lose
+    nothing by it."""
+    model = onnx.load_from_string(data)
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
             continue
-        values = numpy_helper.to_array(initialiser)
-        if values.size < SMALL:
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        exact = np.array_equal(half.astype(np.float32), values)
+        if values.size < least or not exact:
             continue
-        name = initialiser.name
-        initialiser.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".float16"))
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
         casts.append(
             helper.make_node(
-                "Cast", [name + ".float16"], [name], name=name + ".cast", to=TensorProto.FLOAT
+                "Cast", [f"{name}.float16"], [name], name=f"{name}.cast", to=TensorProto.FLOAT
             )
         )
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()

@@ -30,15 +30,15 @@ class _Tolerance:
 
 
 # What separates runtimes in one precision: sums in another order, other instructions. TF32 and
-# float16 keep 11 bits of 24. bfloat16 keeps 8, and int8 keeps 8 of a range that calibration chose:
-# there the tails of a deep encoder say little, the error as a whole does. Measured against fp32:
-# 1e-3 for the default bundle's ViT in bf16, 5e-5 for a ResNet-50. In int8 2e-2 to 3e-2 for a
-# ResNet-50 with ImageNet's weights and 4e-2 to 9e-2 for the ViT: that much is right, a broken
-# runtime is far off.
+# float16 keep 11 bits of 24; the largest error of many says little, the error as a whole does:
+# 2e-5 for a ResNet-50. bfloat16 keeps 8 bits, and int8 keeps 8 of a range that calibration chose.
+# Measured against fp32: 1e-3 for the default bundle's ViT in bf16, 5e-5 for a ResNet-50. In int8
+# 2e-2 to 5e-2 for a ResNet-50 with ImageNet's weights and 4e-2 to 9e-2 for the ViT: that much is
+# right, a broken runtime is far off.
 _FULL = _Tolerance(1e-3, 1e-4, 1e-3, 0.001)
 _TOLERANCES = {
     "fp32": _FULL,
-    "fp16": _Tolerance(1e-2, 1e-2, 5e-2, 0.01),
+    "fp16": _Tolerance(0.0, 0.0, 5e-2, 0.01, energy=1e-4),
     "bf16": _Tolerance(0.0, 0.0, 0.2, 0.01, energy=4e-3),
     "int8": _Tolerance(0.0, 0.0, 2.0, 0.3, energy=0.15),
 }

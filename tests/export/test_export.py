@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 import export.build as build
 from export.__main__ import main
 from export.build import ExportError, ExportReport, ExportSettings, export_bundle
-from export.onnx_graph import SMALL, round_to_half
+from export.onnx_graph import SMALL, fold_norms, round_to_half, store_half, to_onnx
 from export.parity import Parity, compare
 from fsseg_sdk import Segmenter
 from fsseg_sdk.bundle import Bundle
@@ -101,9 +102,14 @@ def test_half_storage_is_behind_casts_and_within_tolerance(
     assert len(stored) > 10
     for initialiser in stored:
         assert casts[initialiser.name] == initialiser.name.removesuffix(".float16")
-    for initialiser in model.graph.initializer:
-        if initialiser.data_type == TensorProto.FLOAT:
-            assert numpy_helper.to_array(initialiser).size < SMALL
+    large = [
+        initialiser.name
+        for initialiser in model.graph.initializer
+        if initialiser.data_type == TensorProto.FLOAT
+        and numpy_helper.to_array(initialiser).size >= SMALL
+    ]
+    assert len(large) == 1  # positions, which were interpolated beforehand
+    assert not any(node.op_type == "Resize" and node.input[0] in large for node in model.graph.node)
     feeds = {"image": rng().standard_normal((1, 3, *SIZE)).astype(np.float32)}
     full, rounded = (
         TorchGraph(encoder_of(checkpoint, rounded=r), SIZE).run(feeds)["features"]
@@ -161,7 +167,7 @@ def test_a_bundle_that_does_not_verify_is_not_written(
         return members | {"golden/features.npy": bytes(features)}
 
     monkeypatch.setattr(build, "to_onnx", lambda encoder, size: graph)
-    monkeypatch.setattr(build, "store_weights_half", lambda data: data)
+    monkeypatch.setattr(build, "store_half", lambda data: data)
     monkeypatch.setattr(build, "_golden", wrong)
     (tmp_path / "x.fsseg").write_bytes(b"the good one")
     with pytest.raises(ExportError, match="golden features"):
@@ -229,3 +235,29 @@ def test_the_grid_is_the_one_that_the_encoder_has(tmp_path: Path) -> None:
     save_checkpoint(path, {f"encoder.{k}": t for k, t in encoder.state_dict().items()}, header)
     report = export_bundle(path, tmp_path / "odd.fsseg", ExportSettings("odd", (68, 68)))
     assert Bundle.open(report.path).manifest.to_json()["features"]["grid"] == [9, 9]
+
+
+def test_norms_are_folded_before_weights_are_rounded() -> None:
+    """The exporter folds them anyway; weights that were rounded before would not be any more."""
+    torch.manual_seed(5)
+    encoder = build_encoder("resnet18").eval()
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 0.4, 1.3)
+            torch.nn.init.normal_(layer.bias, std=0.3)
+            layer.running_mean.normal_(std=0.3)
+            layer.running_var.uniform_(0.3, 3.0)
+    image = torch.randn(1, 3, *SIZE)
+    with torch.no_grad():
+        before = encoder(image)
+        fold_norms(encoder, image)
+        torch.testing.assert_close(encoder(image), before, rtol=1e-4, atol=1e-4)
+        assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in encoder.modules())
+        round_to_half(encoder)
+        expected = encoder(image).numpy()
+    data = store_half(to_onnx(encoder, SIZE))
+    for weight in onnx.load_from_string(data).graph.initializer:
+        assert weight.data_type != TensorProto.FLOAT or numpy_helper.to_array(weight).size < SMALL
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"image": image.numpy()})
+    assert compare(expected, found).ok

@@ -20,8 +20,10 @@ from PIL import Image
 import export.build as build
 import export.head as heads
 from export.build import ExportError, ExportReport, ExportSettings, export_bundle
+from export.derive import Derivation, write_derived
 from export.head import check_head, head_to_onnx
 from export.onnx_graph import SMALL
+from export.wanted import PrecisionSettings
 from fsseg_sdk import BundleError, InputError, Segmenter
 from fsseg_sdk.backends import open_graph
 from fsseg_sdk.bundle import Bundle
@@ -233,3 +235,23 @@ def test_the_whole_is_asked_for_two_classes_too() -> None:
     seeds = range(1, heads.EPISODES)
     pairs = [draw_pair(np.random.default_rng(seed), heads.SIDE)[0][1] for seed in seeds]
     assert any((families == 2).any() for families in pairs)
+
+
+def test_a_head_is_in_every_half_precision_and_in_float32_beside_int8(
+    report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SMCP's: the Segmenter says which graph computes in what."""
+    monkeypatch.setattr("export.accuracy.DRAWN", 2)
+    made = Derivation(report.path, PrecisionSettings(("fp16", "int8"), ("u8s8",), most_loss=20.0))
+    write_derived(made, tmp_path / "two.fsseg")
+    computes = {
+        name: [file.compute for file in spec.files]
+        for name, spec in Bundle.open(tmp_path / "two.fsseg").manifest.graphs.items()
+    }
+    assert computes.pop("encoder") == ["float16", "int8"]
+    assert set(map(tuple, computes.values())) == {("float32", "float16")} and len(computes) == 3
+    given: Any = {"backend": "onnxruntime", "device": "cpu", "threads": 1}
+    for precision, others in (("fp16", "fp16"), ("int8", "fp32")):
+        segmenter = Segmenter.load(tmp_path / "two.fsseg", precision=precision, **given)
+        found = dict(segmenter.precisions)
+        assert found.pop("encoder") == precision and set(found.values()) == {others}

@@ -1,0 +1,152 @@
+"""The encoder of a bundle in int8: calibrated, searched for what must stay in float32, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from export.accuracy import Cost, Judge, episodes_of
+from export.calibrate import measure
+from export.layers import LayerError, errors_alone, layer_table, summed_errors
+from export.mixed import Search, search
+from export.onnx_graph import store_half
+from export.quantize import Flavour, Range, layers_of, quantised, tensors_to_measure
+from fsseg_sdk.backends import Graph, GraphFile, GraphSpec, open_graph
+
+COMPARED = 2  # calibration pictures on which layers are compared
+
+
+class Wanted(Protocol):
+    """The part of `derive.PrecisionSettings` that is about int8."""
+
+    @property
+    def flavours(self) -> tuple[Flavour, ...]: ...
+    @property
+    def episodes(self) -> Path | None: ...
+    @property
+    def most_loss(self) -> float: ...
+    @property
+    def queries(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class EightBits:
+    """files and graphs: by flavour. costs: what each loses on `episodes`, a description of them.
+    errors: layer by layer, of the first flavour."""
+
+    files: Mapping[Flavour, bytes]
+    graphs: Mapping[Flavour, Graph]
+    costs: Mapping[Flavour, Cost]
+    exact: float
+    search: Search
+    errors: Sequence[LayerError]
+    episodes: str
+    pictures: int
+
+    def __str__(self) -> str:
+        lines = [f"  int8 on {self.episodes}: float32 has mean-IoU {self.exact:.2f} %"]
+        lines += [f"    {flavour}: {cost}" for flavour, cost in self.costs.items()]
+        kept = ", ".join(self.search.kept) or "none"
+        lines.append(f"  layers kept in float32: {kept}")
+        lines.append("  relative error of each layer's output, in int8:")
+        return "\n".join(lines) + "\n" + layer_table(self.errors)
+
+    def facts(self) -> dict[str, Any]:
+        """For the bundle's provenance."""
+        return {
+            "calibration_pictures": self.pictures,
+            "episodes": self.episodes,
+            "mean_iou_fp32": round(self.exact, 2),
+            "mean_iou": {flavour: round(cost.mean_iou, 2) for flavour, cost in self.costs.items()},
+            "kept_in_float32": list(self.search.kept),
+        }
+
+
+def make_int8(
+    model: ModelProto,
+    spec: GraphSpec,
+    exact: Mapping[str, Graph],
+    manifest: Mapping[str, Any],
+    feeds: Sequence[Mapping[str, NDArray[np.float32]]],
+    wanted: Wanted,
+    near: Callable[[Graph], bool],
+    say: Callable[[str], None],
+) -> EightBits:
+    """Quantise the encoder `model`; keep layers in float32 until little enough is lost.
+
+    Args:
+        spec: of the encoder. exact: all graphs in float32. manifest: of the bundle, as JSON.
+        feeds: the calibration pictures. near: whether an encoder's features are near enough; one
+            that is not has lost too much, whatever it finds on the episodes.
+    """
+    ranges = measure(model, tensors_to_measure(model), feeds)
+    first = wanted.flavours[0]
+    alone = errors_alone(model, ranges[first], first, feeds[:COMPARED])
+    ranked = sorted(layers_of(model), key=lambda name: -alone[name])
+    episodes, described = episodes_of(wanted.episodes, wanted.queries)
+    say(f"  measuring on {described}")
+    judge = Judge(manifest, exact, episodes)
+    made: dict[tuple[Flavour, int], tuple[bytes, Graph]] = {}
+
+    def build(flavour: Flavour, kept: Sequence[str]) -> tuple[bytes, Graph]:
+        key = flavour, len(kept)
+        if key not in made:
+            data = file_of(model, ranges[flavour], flavour, kept)
+            made[key] = data, open_int8(data, spec, flavour)
+        return made[key]
+
+    costs: dict[tuple[Flavour, int], Cost] = {}
+
+    def cost_of(flavour: Flavour, kept: Sequence[str]) -> Cost:
+        key = flavour, len(kept)
+        if key not in costs:
+            graph = build(flavour, kept)[1]
+            far = Cost(float("nan"), *[float("inf")] * 3)
+            costs[key] = judge.cost(graph, f"{flavour}, {len(kept)} kept") if near(graph) else far
+        return costs[key]
+
+    def worst(kept: Sequence[str]) -> Cost:
+        """Of the flavours; the second is not asked where the first has lost too much."""
+        found = []
+        for flavour in wanted.flavours:
+            found.append(cost_of(flavour, kept))
+            if not found[-1].loss < wanted.most_loss:
+                break
+        return max(found, key=lambda cost: cost.loss)
+
+    result = search(ranked, worst, wanted.most_loss, say)
+    final = {flavour: build(flavour, result.kept) for flavour in wanted.flavours}
+    grown = summed_errors(model, onnx.load_from_string(final[first][0]), feeds[:COMPARED])
+    return EightBits(
+        files={flavour: data for flavour, (data, _) in final.items()},
+        graphs={flavour: graph for flavour, (_, graph) in final.items()},
+        costs={flavour: cost_of(flavour, result.kept) for flavour in wanted.flavours},
+        exact=judge.exact.mean_iou(),
+        search=result,
+        errors=[
+            replace(each, alone=alone[each.name], kept=each.name in result.kept) for each in grown
+        ],
+        episodes=described,
+        pictures=len(feeds),
+    )
+
+
+def file_of(
+    model: ModelProto, ranges: Mapping[str, Range], flavour: Flavour, kept: Sequence[str]
+) -> bytes:
+    """What stays in float32 is stored in float16, as it is in a float32 file by default."""
+    return store_half(quantised(model, ranges, flavour, kept))
+
+
+def open_int8(data: bytes, spec: GraphSpec, flavour: Flavour) -> Graph:
+    """In the runtime that the flavour is for, if it is installed; else in ONNX Runtime."""
+    own = spec.only(GraphFile("encoder.onnx", "int8", "int8", flavour))
+    backend = "onnxruntime" if flavour == "u8s8" else "auto"
+    return open_graph(data, own, backend=backend, device="cpu", precision="int8", threads=1)

@@ -1,0 +1,83 @@
+"""What is asked of a bundle in other precisions, and what is said of it when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.agreement import Agreement
+from export.eight import EightBits
+from export.precision import Half
+from export.quantize import FLAVOURS, Flavour
+from fsseg_sdk.verify import VerifyReport
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+HALVES: Mapping[str, Half] = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+class PrecisionError(Exception):
+    """The bundle was not written; the message says what disagreed, and by how much."""
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """precisions: of `PRECISIONS`, those of the new bundle, each once. flavours: of int8.
+
+    calibration: folder of pictures for int8, None for those of the examples. episodes: a labelled
+    set on which int8's loss is measured, or a folder of such sets; None draws pictures. most_loss:
+    points of mean-IoU that int8 may lose; layers stay in float32 until it loses less. queries: of
+    each labelled set. one: the encoder takes one picture a call instead of any number. name: of
+    the new bundle.
+    """
+
+    precisions: tuple[str, ...]
+    flavours: tuple[Flavour, ...] = FLAVOURS
+    calibration: Path | None = None
+    episodes: Path | None = None
+    most_loss: float = 0.5
+    queries: int = 60
+    one: bool = False
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, given, known in (
+            ("precisions", self.precisions, PRECISIONS),
+            ("flavours", self.flavours, FLAVOURS),
+        ):
+            unknown = [str(each) for each in given if each not in known]
+            if not given or unknown or len(set(given)) != len(given):
+                raise ValueError(
+                    f"{what}: expected some of {', '.join(known)}, each once, "
+                    f"got {', '.join(map(str, given)) or 'none'}"
+                )
+        if not self.most_loss > 0:
+            raise ValueError(f"most_loss: expected points above 0, got {self.most_loss}")
+        if self.queries < 1:
+            raise ValueError(f"queries: expected 1 or more, got {self.queries}")
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """What was written. files: bytes of each; agreements: by precision (int8: by flavour)."""
+
+    path: Path
+    size: int
+    digest: str
+    files: Mapping[str, int]
+    agreements: Mapping[str, Agreement]
+    eight: EightBits | None
+    verified: tuple[VerifyReport, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.size / 1e6:.2f} MB, digest {self.digest[:16]}"]
+        lines += [f"  {name}: {size / 1e6:.2f} MB" for name, size in self.files.items()]
+        lines += [f"  {name} against float32: {a}" for name, a in self.agreements.items()]
+        if self.eight is not None:
+            lines.append(str(self.eight))
+        for report in self.verified:
+            lines += [
+                f"  {report.precision} on {report.backend}, {check.name}: {check.detail}"
+                for check in report.checks
+            ]
+        return "\n".join(lines)
