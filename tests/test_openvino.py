@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,34 @@ print(asked, sorted(os.listdir(os.environ["HOME"])), "openvino_telemetry" in sys
 
 def test_nobody_is_told(tmp_path: Path) -> None:
     assert python(OPENED, HOME=str(tmp_path), CI="").strip() == "[] [] False"
+
+
+SIGNALS = """
+import faulthandler, os, signal, threading
+faulthandler.enable()
+from fsseg_sdk.backends import open_graph
+from tests.test_backends import IMAGE
+from tests.test_onnx_safety import SPEC
+from tests.tiny import tiny_onnx
+made = [open_graph(tiny_onnx(), SPEC, backend="openvino", threads=1) for _ in range(3)]
+first, second, third = made
+del made
+first.run({"image": IMAGE})
+worker = threading.Thread(target=lambda: second.run({"image": IMAGE}))
+worker.start()
+worker.join()
+del first, second
+seen = []
+signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+os.kill(os.getpid(), signal.SIGUSR1)
+third.run({"image": IMAGE})
+del third
+os.kill(os.getpid(), signal.SIGUSR1)
+print(len(seen))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks as Linux has them")
+def test_signals_arrive_after_graphs_have_gone() -> None:
+    """OpenVINO leaves a freed signal stack behind, which the next signal would be handled on."""
+    assert python(SIGNALS).split() == ["2"]
