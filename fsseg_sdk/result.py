@@ -107,7 +107,8 @@ class Result:
 
         The logits, upsampled bilinearly, of a class with several planes the largest, then the
         activation; with "sigmoid" the background is 1 less the largest of the classes. The largest
-        is `raw_labels`, up to rounding where two are equal.
+        is `raw_labels`, up to rounding: a sigmoid is 1.0 from a logit of about 17 on, so that two
+        classes that are both so sure score the same here, while the labels still tell them apart.
         """
         scores = self._upsampled()
         if self.activation == "softmax":

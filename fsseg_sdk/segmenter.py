@@ -14,7 +14,7 @@ from .bundle import Bundle
 from .classes import pair_up
 from .core import Core
 from .description import describe_manifest, read_description
-from .errors import BundleError
+from .errors import BundleError, InputError, TaskError
 from .result import Result
 from .support import read_support
 from .task import Task
@@ -137,7 +137,16 @@ class Segmenter:
 
     def load_task(self, path: str | os.PathLike[str]) -> Task:
         """A task written by `Task.save` with this bundle, method and precision; else TaskError."""
-        return Task.fit(self._core, *read_task(path, self._core))
+        stored = read_task(path, self._core)
+        try:
+            return Task.fit(self._core, *stored)
+        except InputError as error:
+            raise TaskError(
+                f"task {Path(path).name!r}, {error.argument}",
+                expected=error.expected,
+                got=error.got,
+                remedy="Prepare it again with this bundle.",
+            ) from error
 
     @property
     def method(self) -> str:

@@ -69,7 +69,7 @@ class Base(Learner):
         return nearest_logits(asked, example.features, example.masks)
 
     def runtime(self) -> dict[str, Any]:
-        return {"name": "nearest", "settings": {}}
+        return {"name": "nearest", "settings": {"panet": {}}}
 
 
 def set_up_base(

@@ -8,7 +8,7 @@ computes, through the runtime.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fsseg_sdk import Segmenter
 from fsseg_sdk.methods import get as get_method
 from fsseg_sdk.methods.presence import DESCRIPTORS
+from fsseg_sdk.methods.settings import settings_from_json
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets import Sample
 from training.evaluation import (
@@ -29,12 +30,13 @@ from training.evaluation import (
     list_episodes,
     with_absent,
 )
+from training.heads import head_graphs
 from training.remembering import RememberingGraph
 from training.torch_graph import TorchGraph, trained_encoder
 
 # Chosen on pictures of the training sets, fitted on one set and tried on the other: each helps, and
 # none depends on the scale of one encoder alone.
-CHOSEN = (
+CHOSEN: tuple[str, ...] = (
     "top_cosine_to_self",
     "top_margin_to_self",
     "won_cosine_to_self",
@@ -42,6 +44,9 @@ CHOSEN = (
     "scene_to_self",
     "prototype_cosine",
 )
+
+# of a method that judges presence by its own logits: it has no support's scores to compare with
+CHOSEN_OF_LOGITS = ("top_margin", "won_fraction", "won_margin")
 
 FEWEST = 8  # episodes that a fit is made from
 THRESHOLD = 0.4  # below it a class is ruled out, and its mask is empty: to miss costs more
@@ -117,29 +122,36 @@ def calibrate(
 
     Half the queries lack the class; half of those come from the support's own set, half from any.
     ``background_parts`` and ``refine_weak`` become the method's settings; both are the runtime's
-    (`fsseg_sdk.methods.panet.PanetSettings`), no part of the training.
+    (`fsseg_sdk.methods.panet.PanetSettings`), no part of the training. A method that makes no match
+    (oslsm) judges presence by its own answer and has neither.
     Returns a sentence with what the fit does on the episodes that it was made from.
+
+    Raises:
+        ValueError: too few episodes.
     """
     encoder, header = trained_encoder(checkpoint)
-    settings: dict[str, Any] = header["method"]["settings"]
-    settings = settings.get("panet", settings)  # methods that begin with a match hold its settings
-    settings.update(background_parts=background_parts, refine_weak=refine_weak)
+    method = get_method(header["method"]["name"])
     graph = RememberingGraph(TorchGraph(encoder, (side, side)))
-    # a method with a head of its own judges presence by the match alone
-    alone = {"name": "panet", "settings": settings}
-    headed = bool(get_method(header["method"]["name"]).graphs)
+    grid = (int(graph.outputs[0].shape[2]), int(graph.outputs[0].shape[3]))
+    graphs: dict[str, Any] = {"encoder": graph}
+    judge, names = header["method"], CHOSEN
+    settings, matched = _judging(header["method"])
+    if matched:
+        settings.update(background_parts=background_parts, refine_weak=refine_weak)
+        if method.graphs:  # a head has no say in presence, so the match alone will do
+            judge = {"name": "panet", "settings": settings}
+    else:
+        graphs |= head_graphs(checkpoint, method.name, grid)
+        names = CHOSEN_OF_LOGITS
     entry = {
-        "method": alone if headed else header["method"],
+        "method": judge,
         "input": {
             "size": [side, side],
             "geometry": "squash",
             "mean": list(encoder.mean),
             "std": list(encoder.std),
         },
-        "features": {
-            "channels": encoder.channels,
-            "grid": list(graph.outputs[0].shape[2:]),
-        },
+        "features": {"channels": encoder.channels, "grid": list(grid)},
     }
     episodes = calibration_episodes(samples)
     if len(episodes) < FEWEST:
@@ -147,10 +159,12 @@ def calibrate(
             f"expected pictures for {FEWEST} episodes with and without a class, got "
             f"{len(episodes)}. Classes need two pictures, and a picture that does not show them."
         )
-    outcome = evaluate(Segmenter({"encoder": graph}, entry), episodes, "presence")
+    outcome = evaluate(Segmenter(graphs, entry), episodes, "presence")
     present = np.array([not episode.absent for episode in episodes])
-    fit = fit_presence(outcome.described, present, [e.dataset for e in episodes])
+    fit = fit_presence(outcome.described, present, [e.dataset for e in episodes], names)
     settings["presence"] = fit.settings
+    # what the runtime would refuse must not take the place of what it takes
+    settings_from_json(method.settings_type, header["method"]["settings"], "method.settings")
     tensors, _ = load_checkpoint(checkpoint)
     save_checkpoint(checkpoint, tensors, header)
     return (
@@ -158,6 +172,17 @@ def calibrate(
         f"{auroc(fit.scores, present):.3f}, calibration error "
         f"{calibration_error(fit.scores, present):.3f}; stored in {checkpoint}"
     )
+
+
+def _judging(method: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The part of a manifest's method entry that presence belongs to, made if it is not there, and
+    whether that is the settings of a match."""
+    stored: dict[str, Any] = method["settings"]
+    known = {field.name for field in fields(get_method(method["name"]).settings_type)}
+    if "panet" in known:
+        own: dict[str, Any] = stored.setdefault("panet", {})
+        return own, True
+    return stored, "background_parts" in known
 
 
 def calibration_episodes(samples: Sequence[Sample], pictures: int = 120) -> list[Episode]:

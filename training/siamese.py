@@ -112,7 +112,7 @@ class Siamese(Learner):
         )
 
     def runtime(self) -> dict[str, Any]:
-        return {"name": self.name, "settings": {}}
+        return {"name": self.name, "settings": {"panet": {}}}
 
 
 def set_up_siamese(

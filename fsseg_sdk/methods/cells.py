@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .base import Shots, State, check_state
 
 __all__ = ["CELLS", "Samples", "balanced", "check_cells", "labelled_cells", "spread", "thinned"]
@@ -36,14 +37,42 @@ def labelled_cells(
     return np.stack(kept), np.stack(marked)
 
 
-def check_cells(state: State, channels: int) -> State:
-    """The state without `CELLS`; InputError unless these fit each other and the channels (-1: any
-    number of them)."""
+def check_cells(state: State, channels: int, grid: tuple[int, int], unit: bool = False) -> State:
+    """The state without `CELLS`; InputError unless these could have been made on this grid with
+    these channels (-1: any number of them). unit: all cells of the grid, at length 1 or 0."""
     arrays = dict(state.arrays)
     own = {name: arrays.pop(name) for name in CELLS if name in arrays}
-    count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else 0
+    every = grid[0] * grid[1]
+    count = own["cells"].shape[-1] if "cells" in own and own["cells"].ndim == 3 else every
+    count = every if unit else min(max(count, 1), every)
     check_state(State(state.way, own), {"cells": (channels, count), "cell_weights": (2, count)})
+    cells, weights = (own[name] for name in CELLS)
+    if not cells.size:
+        raise _unfit("cells", "one number a cell or more", "none")
+    if unit and not _within(cells, -1.01, 1.01):
+        raise _unfit("cells", "cells of length 1 or 0", f"numbers up to {np.abs(cells).max():g}")
+    # a picture of fewer pixels than cells: the weight of one pixel is that of several cells
+    if not _within(weights, 0.0, 1.01 * every):
+        got = f"{weights.min():g} to {weights.max():g}"
+        raise _unfit("cell_weights", f"numbers from 0 to {every}", got)
+    empty = np.flatnonzero(~weights[:, 0].any(axis=1))
+    if len(empty):
+        raise _unfit("cell_weights", "some foreground in every shot", f"none in {len(empty)}")
     return State(state.way, arrays)
+
+
+def _within(array: NDArray[np.float32], low: float, high: float) -> bool:
+    """NaN is not."""
+    return bool(array.min() >= low and array.max() <= high)
+
+
+def _unfit(name: str, expected: str, got: str) -> InputError:
+    return InputError(
+        f"state array {name!r}",
+        expected=expected,
+        got=got,
+        remedy="The state was not made by this method and encoder; prepare it again.",
+    )
 
 
 @dataclass(frozen=True)

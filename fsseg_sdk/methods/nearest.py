@@ -124,7 +124,7 @@ class Nearest:
         return summarise_cells(shots, shots.features, settings.panet, threads)
 
     def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, channels), channels, grid)
+        _PANET.check(check_cells(state, channels, grid, unit=True), channels, grid)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"panet": _PANET.settings_from(method, settings)}

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..errors import InputError
+from ..ops.imaging import MOST_PLANES
 from .base import Match, NamedGraph, Presence, Shots, State, check_state
 from .descriptors import SupportFacts
 from .graphs import run
@@ -31,6 +32,8 @@ from .presence import PresenceModel, presence_descriptors, presence_of
 __all__ = ["Oslsm", "OslsmFitted", "OslsmSettings"]
 
 _CONDITIONER = "oslsm_conditioner"
+_MOST_SHOTS = MOST_PLANES - 1
+"""One plane each, and one of the background."""
 _NEUTRAL = PresenceModel(("top_margin",), (0.0,), (1.0,), (1.0,), 0.0, 0.0)
 """Without calibration: the probability of the cells most like the class. Rules nothing out."""
 
@@ -118,6 +121,14 @@ class Oslsm:
 
     def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
         check_state(state, {"parameters": (channels + 1,)})
+        _check_count(len(state))
+        if not np.isfinite(state.arrays["parameters"]).all():
+            raise InputError(
+                "state array 'parameters'",
+                expected="finite numbers",
+                got="NaN or infinity",
+                remedy="The state was not made by this method and encoder; prepare it again.",
+            )
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
@@ -131,9 +142,21 @@ class Oslsm:
         *,
         threads: int | None = None,
     ) -> OslsmFitted:
+        _check_count(len(state))
         order = np.argsort(state.way, kind="stable")
         parameters = np.pad(state.arrays["parameters"][order], ((1, 0), (0, 0)))
         planes = np.concatenate([[0], state.way[order] + 1]).astype(np.uint8)
         weights = np.ascontiguousarray(parameters[:, :-1])
         bias = np.ascontiguousarray(parameters[:, -1])
         return OslsmFitted(weights, bias, planes, settings.presence)
+
+
+def _check_count(shots: int) -> None:
+    """InputError where there are more shots than planes."""
+    if shots > _MOST_SHOTS:
+        raise InputError(
+            "support",
+            expected=f"at most {_MOST_SHOTS} labelled masks for method 'oslsm'",
+            got=str(shots),
+            remedy="Give fewer shots a class; each is one classifier more for every query.",
+        )

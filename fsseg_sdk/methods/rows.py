@@ -1,7 +1,8 @@
 """Labelled cells as rows: which cells of the support stand for which class.
 
-A cell belongs to a class if more of it shows the class than background; a class of which no cell of
-a picture does gets the cell with the largest share of it. Background is likewise what shows more
+A cell belongs to a class if more of it shows the class than background or any other class; where
+masks overlap and two classes show as much, it belongs to both. A class of which no cell of a
+picture does gets the cell with the largest share of it. Background is likewise what shows more
 background than any class. Cells of neither, such as ignored or padded ones, are no rows.
 """
 
@@ -19,6 +20,9 @@ from .state import State
 
 __all__ = ["Rows", "labelled_rows", "unit_cells"]
 
+_AS_MUCH = np.float32(1 - 1e-5)
+"""Weights of one cell in two masks count as equal up to the rounding of their sums."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -35,6 +39,20 @@ class Rows:
 
         share: of the rows of each group that is kept, at least one. Which rows these are depends on
         the seed and on the rows themselves, and not on where they stand."""
+        chosen = self._chosen(share, seed)
+        group = np.repeat(np.arange(len(chosen)), [len(index) for index in chosen])
+        return self.features[np.concatenate(chosen)], group
+
+    def thinned(self, most: int, seed: int) -> Rows:
+        """At most about `most` rows: the same share of each group, chosen as `grouped` does, and
+        at least one of each."""
+        if len(self.features) <= most:
+            return self
+        kept = np.unique(np.concatenate(self._chosen(most / len(self.features), seed)))
+        return Rows(self.features[kept], self.member[kept])
+
+    def _chosen(self, share: float, seed: int) -> list[NDArray[np.intp]]:
+        """Of each group the numbers of the rows that are kept, rising."""
         order = _order(self.features, seed) if share < 1 else None
         chosen = []
         for own in self.member.T:
@@ -43,14 +61,16 @@ class Rows:
                 most = int(np.ceil(share * len(index)))
                 index = np.sort(index[np.argsort(order[index], kind="stable")[:most]])
             chosen.append(index)
-        group = np.repeat(np.arange(len(chosen)), [len(index) for index in chosen])
-        return self.features[np.concatenate(chosen)], group
+        return chosen
 
 
 def unit_cells(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[S, C, n] at length 1; zero stays zero."""
-    length = np.sqrt(np.add.reduce(cells * cells, axis=1, keepdims=True))
-    unit: NDArray[np.float32] = np.divide(cells, length, out=np.zeros_like(cells), where=length > 0)
+    """[S, C, n] at length 1; zero stays zero. Lengths in double: squares of what float32 holds may
+    be beyond it. Shot by shot, so that the doubles take little room."""
+    unit = np.empty_like(cells)
+    for own, out in zip(cells, unit, strict=True):
+        length = np.sqrt(np.square(own, dtype=np.float64).sum(axis=0))
+        out[:] = own / np.where(length > 0, length, 1.0)
     return unit
 
 
@@ -78,13 +98,14 @@ def labelled_rows(state: State, n_ways: int) -> Rows:
 def _members(shown: NDArray[np.float32], scene: NDArray[np.float32]) -> NDArray[np.bool_]:
     """[N+1, n] of one picture's weights of classes [N, n] and of background [n]."""
     belongs = np.zeros((len(shown) + 1, len(scene)), np.bool_)
+    top = shown.max(axis=0)
+    belongs[1:] = (shown > scene) & (shown >= top * _AS_MUCH)
     for own, weight in zip(belongs[1:], shown, strict=True):
-        own[:] = weight > scene
         if weight.any() and not own.any():
-            own[:] = _largest(weight, scene)
-    belongs[0] = (scene > shown.max(axis=0)) & ~belongs[1:].any(axis=0)
+            own[:] = _largest(weight, np.maximum(scene, top))
+    belongs[0] = (scene > top) & ~belongs[1:].any(axis=0)
     if scene.any() and not belongs[0].any():
-        belongs[0] = _largest(scene, shown.max(axis=0))
+        belongs[0] = _largest(scene, top)
     return belongs
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .base import Match, NamedGraph, Shots, State
 from .cells import check_cells
 from .graphs import run
@@ -31,8 +32,8 @@ _FIVE = 5
 
 @dataclass(frozen=True)
 class SiameseSettings(NearestSettings):
-    """As of `nearest`. share_of_five: of the labelled cells that is kept with five shots a class or
-    more, in place of `share`."""
+    """As of `nearest`. share_of_five: of the labelled cells that is kept where every class has five
+    shots or more, in place of `share`."""
 
     share_of_five: float = 0.3
 
@@ -83,7 +84,7 @@ class Siamese:
         return summarise_cells(shots, _embed(shots.features, graphs), settings.panet, threads)
 
     def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, -1), channels, grid)
+        _PANET.check(check_cells(state, -1, grid, unit=True), channels, grid)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"panet": _PANET.settings_from(method, settings)}
@@ -97,10 +98,23 @@ class Siamese:
         *,
         threads: int | None = None,
     ) -> SiameseFitted:
+        _check_width(state.arrays["cells"].shape[1], graphs[_EMBEDDING])
         rough = _PANET.fit(state, n_ways, settings.panet, graphs)
-        many = len(state) / n_ways >= _FIVE
+        many = np.bincount(state.way, minlength=n_ways).min() >= _FIVE
         share = settings.share_of_five if many else settings.share
         return SiameseFitted(rough, neighbours(state, n_ways, settings, share), graphs)
+
+
+def _check_width(width: int, graph: NamedGraph) -> None:
+    """InputError if the graph says that it gives another number of channels; some do not say."""
+    for info in getattr(graph, "outputs", ()):
+        if info.name == "embedding" and info.shape[1] not in (-1, width):
+            raise InputError(
+                "state array 'cells'",
+                expected=f"{info.shape[1]} numbers a cell, as the bundle's embedding gives",
+                got=f"{width}",
+                remedy="The state was made with another embedding; prepare it again.",
+            )
 
 
 def _embed(

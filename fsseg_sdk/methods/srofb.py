@@ -166,7 +166,7 @@ class Srofb:
         return State(state.way, {**state.arrays, **dict(zip(CELLS, own, strict=True))})
 
     def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, channels), channels, grid)
+        _PANET.check(check_cells(state, channels, grid), channels, grid)
 
     def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         if method in _NAMES:  # how it learns carries over, how much it computes does not

@@ -20,10 +20,11 @@ from PIL import Image
 import export.build as build
 import export.head as heads
 from export.build import ExportError, ExportReport, ExportSettings, export_bundle
-from export.derive import Derivation, write_derived
+from export.derive import Derivation
 from export.head import check_head, head_to_onnx
 from export.onnx_graph import SMALL
 from export.wanted import PrecisionSettings
+from export.written import write_derived
 from fsseg_sdk import BundleError, InputError, Segmenter
 from fsseg_sdk.backends import open_graph
 from fsseg_sdk.bundle import Bundle

@@ -94,6 +94,12 @@ class Case:
             return {}
         return GRAPHS[self.method.name]()  # a new method brings its stand-ins along
 
+    def quick(self) -> Case:
+        """The same with few steps of learning, for what does not depend on what is learned."""
+        names = ("steps", "iterations", "iterations_of_five")
+        fewer = {name: 3 for name in names if getattr(self.settings, name, 0) > 3}
+        return replace(self, settings=replace(self.settings, **fewer))
+
     def summarise(self, shots: Shots, threads: int | None = None) -> State:
         if "masked_images" in self.method.properties:
             own = as_image(shots.features[shots.picture], shots.possible)

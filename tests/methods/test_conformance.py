@@ -206,7 +206,7 @@ class TestEveryMethod:
         ways = list(range(254))
         shots, _ = draw_shots(ways, noise=0.01)
         query = shots.features[[7, 200]]
-        fitted = case.fit(shots)
+        fitted = case.quick().fit(shots)
         match = fitted.match(query)
         assert match.logits.shape == (2, 255, *GRID)
         assert np.isfinite(fitted.presence(judged(match)).scores).all()

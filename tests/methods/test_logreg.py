@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fsseg_sdk import InputError, methods
+from fsseg_sdk import InputError, methods, ops
 from fsseg_sdk.methods.logreg import LogregFitted, LogregSettings, cell_weights
 from fsseg_sdk.methods.rows import labelled_rows
 
-from .harness import Case, draw_query, draw_shots
+from .harness import GRID, Case, draw_query, draw_shots
 
 LOGREG = methods.get("logreg")
 WAYS = [0, 1, 0, 2, 1, 0]
@@ -79,6 +81,32 @@ def test_weights_of_cells() -> None:
     assert (cell_weights(targets, False) == 0.25).all()
 
 
+def test_weights_take_little_memory() -> None:
+    targets = np.zeros((4000, 50), np.float32)
+    targets[np.arange(4000), np.arange(4000) % 50] = 1
+    tracemalloc.start()
+    weights = cell_weights(targets, True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert weights.dtype == np.float32 and peak < 1.6 * weights.nbytes
+
+
+def test_at_most_so_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    plain = ops.logistic_fit
+
+    def spied(cells: Any, *rest: Any, **named: Any) -> Any:
+        seen.append(len(cells))
+        return plain(cells, *rest, **named)
+
+    monkeypatch.setattr(ops, "logistic_fit", spied)
+    shots, query = draw_shots([0, 1] * 8)[0], draw_query(2)
+    for most in (20_000, 1000):
+        logits = Case(LOGREG, LogregSettings(cells=most)).logits(shots, query[0])[0]
+        assert (logits.argmax(axis=0) == query[1]).mean() > 0.95
+    assert seen[0] == 16 * GRID[0] * GRID[1] and 1000 <= seen[1] <= 1003
+
+
 def test_balance_finds_more_of_a_small_class() -> None:
     """Out of classes that cannot be told apart cell by cell."""
     query, truth = draw_query(3, noise=1.5)
@@ -92,6 +120,6 @@ def test_balance_finds_more_of_a_small_class() -> None:
 
 def test_settings() -> None:
     wrongs = ({"length": 0.0}, {"steps": 0}, {"rate": 0.0}, {"rate": 2.1}, {"momentum": 1.0})
-    for wrong in (*wrongs, {"l2": -1.0}):
+    for wrong in (*wrongs, {"l2": -1.0}, {"cells": 10}, {"seed": -1}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             LogregSettings(**wrong)  # type: ignore[arg-type]

@@ -4,21 +4,26 @@ which does the same in an embedding."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fsseg_sdk import BackendError, InputError, methods
+from fsseg_sdk import BackendError, InputError, Segmenter, TaskError, methods
+from fsseg_sdk.backends import TensorInfo
 from fsseg_sdk.methods import Shots, State
 from fsseg_sdk.methods.nearest import NearestFitted, NearestSettings
 from fsseg_sdk.methods.panet import PanetSettings
 from fsseg_sdk.methods.rows import Rows, labelled_rows, unit_cells
 from fsseg_sdk.methods.siamese import SiameseFitted, SiameseSettings
 
-from .harness import CHANNELS, GRID, Case, draw_query, draw_shots
-from .standins import siamese_graphs
+from .. import opened, tiny
+from .harness import CHANNELS, GRID, Case, draw_query, draw_shots, scene
+from .standins import NumpyHeadGraph, siamese_graphs
 
 NEAREST, SIAMESE, PANET = (methods.get(name) for name in ("nearest", "siamese", "panet"))
 WAYS = [0, 1, 0, 2, 1, 0]
@@ -72,6 +77,20 @@ class TestRows:
         apart = labelled_rows(state_of(shown, scene, [0, 1]), 2)
         assert numbers(apart, 0) == [2, 3, 13]
 
+    @pytest.mark.parametrize("ways", [[0, 1], [1, 0]])
+    def test_classes_that_abut(self, ways: list[int]) -> None:
+        """Without any background a cell is of the class that shows most of it, and of no other."""
+        shown = [[1, 0.6, 0.05, 0, 0.2], [0, 0.4, 0.95, 1, 0.2000001]]
+        rows = labelled_rows(state_of(shown, [[0, 0, 0, 0, 0]] * 2, ways, same=True), 2)
+        assert numbers(rows, 1 + ways[0]) == [0, 1, 4]
+        assert numbers(rows, 1 + ways[1]) == [2, 3, 4]  # as much of both, but for rounding
+
+    @pytest.mark.parametrize("ways", [[0, 1], [1, 0]])
+    def test_a_class_within_a_cell_of_another(self, ways: list[int]) -> None:
+        shown = [[1, 1, 0.7, 0.9], [0, 0, 0.3, 0.1]]
+        rows = labelled_rows(state_of(shown, [[0, 0, 0, 0]] * 2, ways, same=True), 2)
+        assert numbers(rows, 1 + ways[0]) == [0, 1, 2, 3] and numbers(rows, 1 + ways[1]) == [2]
+
     def test_groups(self) -> None:
         rows = Rows(np.eye(3, dtype=np.float32), np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1]], bool))
         features, group = rows.grouped()
@@ -94,9 +113,47 @@ class TestRows:
         places = [np.flatnonzero((features == row).all(axis=1))[0] for row in kept[12:]]
         assert 50 < np.mean(places) < 90  # all over the class
 
-    def test_unit_cells(self) -> None:
-        cells = np.array([[[3, 0], [4, 0]]], np.float32)
-        assert unit_cells(cells)[0].T.tolist() == [pytest.approx([0.6, 0.8]), [0, 0]]
+    def test_at_most_so_many(self) -> None:
+        rng = np.random.default_rng(0)
+        member = np.zeros((1000, 3), bool)
+        member[:900, 0] = member[900:, 1] = member[990:, 2] = True
+        rows, order = Rows(rng.normal(size=(1000, 5)).astype(np.float32), member), np.arange(1000)
+        assert rows.thinned(1000, 1) is rows
+        few = rows.thinned(100, 1)
+        assert few.member[:, :2].sum(axis=0).tolist() == [90, 10 + few.member[:, 2].sum() - 1]
+        order = rng.permutation(1000)
+        again = Rows(rows.features[order], member[order]).thinned(100, 1)
+        assert set(map(bytes, few.features)) == set(map(bytes, again.features))
+        assert (rows.thinned(1, 1).member.sum(axis=0) >= 1).all()
+
+    @pytest.mark.parametrize("factor", [1.0, 1e20, 1e-24, 1e-38])
+    def test_unit_cells(self, factor: float) -> None:
+        cells = np.array([[[3, 0], [4, 0]]], np.float32) * np.float32(factor)
+        found = unit_cells(cells)
+        assert found.dtype == np.float32
+        assert found[0].T.tolist() == [pytest.approx([0.6, 0.8]), [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["nearest", "logreg"])
+def test_abutting_classes_in_both_orders(name: str) -> None:
+    """Two classes share a picture between them, their border inside a column of cells."""
+    labels = np.repeat((np.arange(GRID[1]) > 5)[None], GRID[0], axis=0).astype(np.int64)
+    features = scene(labels, np.random.default_rng(0))
+    left = np.clip(5.8 - np.arange(GRID[1]), 0, 1)  # column 5 shows 0.8 of it, and is drawn so
+    shown = np.broadcast_to(np.stack([left, 1 - left])[:, None], (2, *GRID)).astype(np.float32)
+    method = methods.get(name)
+    for ways in ([0, 1], [1, 0]):
+        shots = Shots(
+            features=features,
+            picture=np.zeros(2, np.int64),
+            foreground=shown,
+            background=np.zeros_like(shown),
+            possible=shown,
+            way=np.array(ways),
+            weak=np.zeros(2, np.bool_),
+        )
+        logits = Case(method, method.settings_type()).logits(shots, features)[0]
+        assert np.array_equal(logits.argmax(axis=0), 1 + np.array(ways)[labels])
 
 
 def brute_force(shots: Shots, query: NDArray[np.float32], ways: int) -> NDArray[np.float64]:
@@ -198,6 +255,20 @@ class TestSiamese:
         assert self.fitted(shots, share_of_five=1.0).known.count == all_of_it
         plain = Case(NEAREST, NearestSettings()).fit(shots)
         assert isinstance(plain, NearestFitted) and plain.known.count == all_of_it
+        uneven = self.fitted(draw_shots([0] * 9 + [1])[0]).known  # five on average, not of each
+        assert uneven.count == 2 * all_of_it
+
+    def test_a_state_of_another_embedding(self) -> None:
+        shots, _ = draw_shots([0])
+        graphs = siamese_graphs()
+        state = SIAMESE.summarise(shots, SiameseSettings(), graphs)
+        own: Any = graphs["siamese_embedding"]
+        for width in (-1, CHANNELS, 7):
+            own.outputs = (TensorInfo("embedding", "float32", (-1, width, *GRID)),)
+            if width != 7:
+                SIAMESE.fit(state, 1, SiameseSettings(), graphs)
+        with pytest.raises(InputError, match=r"expected 7 numbers a cell.* got 24"):
+            SIAMESE.fit(state, 1, SiameseSettings(), graphs)
 
     def test_a_graph_that_does_not_fit(self) -> None:
         shots, _ = draw_shots([0])
@@ -205,7 +276,7 @@ class TestSiamese:
         own = self.fitted(shots, graphs)
         right = graphs["siamese_embedding"].compute
         graphs["siamese_embedding"].compute = lambda feeds: right(feeds)[:, 1:]
-        with pytest.raises(BackendError, match=r"siamese_embedding.*\[1, 24, 9, 11\]"):
+        with pytest.raises(BackendError, match=r"siamese_embedding.*float32 \[1, 24, 9, 11\]"):
             own.match(draw_query(1)[0])
         graphs["siamese_embedding"].compute = lambda feeds: right(feeds)[..., 1:]
         with pytest.raises(BackendError, match="siamese_embedding"):
@@ -222,6 +293,65 @@ def test_a_state_of_another_encoder() -> None:
             NEAREST.check(State(state.way, lacking), CHANNELS, GRID)
     with pytest.raises(InputError, match="cells"):
         NEAREST.check(state, CHANNELS + 1, GRID)
+
+
+HOSTILE: list[tuple[str, Callable[[Any], Any], str]] = [
+    ("cell_weights", lambda a: a * 0, "some foreground"),
+    ("cell_weights", lambda a: a * np.float32([[0], [1]]), "some foreground"),
+    ("cell_weights", lambda a: a * np.nan, "numbers from 0 to 99"),
+    ("cell_weights", lambda a: -a, "numbers from 0 to 99"),
+    ("cell_weights", lambda a: a * np.float32(3e38), "numbers from 0 to 99"),
+    ("cells", lambda a: a[:, :, :0], "cells"),
+    ("cells", lambda a: np.concatenate([a] * 9, axis=2), "cells"),
+    ("cells", lambda a: a[:, :0], "cells"),
+    ("cells", lambda a: a * np.float32(1e20), "length 1"),
+    ("cells", lambda a: a * np.nan, "length 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "change", "message"),
+    [
+        (name, *how)
+        for name in ("nearest", "logreg", "siamese", "srofb")
+        for how in HOSTILE
+        if name != "srofb" or how[2] != "length 1"  # its cells are as the encoder gives them
+    ],
+)
+def test_a_state_that_nothing_makes(
+    name: str, array: str, change: Callable[[Any], Any], message: str
+) -> None:
+    case = Case(methods.get(name), methods.get(name).settings_type())
+    state = case.summarise(draw_shots([0, 0])[0])
+    case.method.check(state, CHANNELS, GRID)
+    arrays = {**state.arrays, array: change(state.arrays[array])}
+    if arrays["cells"].shape[2] != state.arrays["cells"].shape[2]:
+        weights, count = arrays["cell_weights"], arrays["cells"].shape[2]
+        arrays["cell_weights"] = np.resize(weights, (*weights.shape[:2], count))
+    with pytest.raises(InputError, match=message):
+        case.method.check(State(state.way, arrays), CHANNELS, GRID)
+
+
+def test_a_hostile_task_file(tmp_path: Path) -> None:
+    """Also what only shows once the method is fitted to it."""
+    description = opened.settings()
+    description["method"] = {"name": "siamese", "settings": {}}
+    embedding: Any = NumpyHeadGraph("embedding", lambda feeds: feeds["features"][:, :5])
+    embedding.backend, embedding.device, embedding.precision = "numpy", "cpu", "fp32"
+    embedding.inputs, embedding.outputs, embedding.warnings = (), (), ()
+    graphs = {"encoder": opened.NumpyGraph(), "siamese_embedding": embedding}
+    own = Segmenter(graphs, description, threads=1)
+    path = tmp_path / "x.task"
+    task = own.prepare({"a": [tiny.tiny_scene()]})
+    task.save(path)
+    assert own.load_task(path).classes == ("a",)
+    embedding.outputs = (TensorInfo("embedding", "float32", (-1, 6, *tiny.GRID)),)
+    with pytest.raises(TaskError, match=r"task 'x\.task', state array 'cells': expected 6 numbers"):
+        own.load_task(path)
+    arrays = {**task.state.arrays, "cell_weights": task.state.arrays["cell_weights"] * 0}
+    replace(task, state=State(task.state.way, arrays)).save(path)
+    with pytest.raises(TaskError, match="some foreground in every shot"):
+        own.load_task(path)
 
 
 def test_settings() -> None:

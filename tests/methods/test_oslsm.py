@@ -4,7 +4,7 @@ everything behind the match."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +274,46 @@ class TestFiles:
                 return {"parameters": super().run(feeds)["parameters"][:, 1:]}
 
         own, _, _ = segmenter(conditioner=Wrong())
-        with pytest.raises(BackendError, match=r"oslsm_conditioner.* expected shape \[1, 17\]"):
+        with pytest.raises(BackendError, match=r"oslsm_conditioner.* expected float32 \[1, 17\]"):
             own.prepare({"a": [tiny.tiny_scene()]})
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda p: p * np.float32(np.nan), "expected finite numbers"),
+            (lambda p: p / np.float32(0), "expected finite numbers"),
+            (lambda p: p.astype(np.float64), r"got float64 \[1, 17\]"),
+        ],
+    )
+    def test_a_graph_that_gives_no_numbers(
+        self, change: Callable[[Any], Any], message: str
+    ) -> None:
+        class Wrong(Conditioner):
+            def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+                return {"parameters": change(super().run(feeds)["parameters"])}
+
+        own, _, _ = segmenter(conditioner=Wrong())
+        with np.errstate(all="ignore"), pytest.raises(BackendError, match=message) as found:
+            own.prepare({"a": [tiny.tiny_scene()]})
+        assert "oslsm_conditioner" in found.value.argument
+
+    def test_more_shots_than_planes(self) -> None:
+        most = 65_534
+        rows = np.zeros((most + 1, CHANNELS + 1), np.float32)
+        state = State(np.zeros(most + 1, np.int64), {"parameters": rows})
+        for call in (
+            lambda: OSLSM.check(state, CHANNELS, (9, 11)),
+            lambda: OSLSM.fit(state, 1, OslsmSettings(), {}),
+        ):
+            with pytest.raises(InputError, match=r"at most 65534 .* fewer shots"):
+                call()
+        fewer = state.select(np.arange(most))
+        OSLSM.check(fewer, CHANNELS, (9, 11))
+        fitted = OSLSM.fit(fewer, 1, OslsmSettings(), {})
+        assert fitted.planes is not None and len(fitted.planes) == most + 1
+        fewer.arrays["parameters"][3, 4] = np.nan
+        with pytest.raises(InputError, match="finite"):
+            OSLSM.check(fewer, CHANNELS, (9, 11))
 
     def test_settings(self) -> None:
         assert OSLSM.settings_from("panet", {"scale": 5.0, "presence": {}}) == {}

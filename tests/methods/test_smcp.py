@@ -180,8 +180,13 @@ class TestAnswers:
             graphs = smcp_graphs()
             right = graphs[name].compute
             graphs[name].compute = lambda feeds, wrong=wrong, right=right: wrong(right(feeds))
-            with pytest.raises(BackendError, match=f"graph '{name}', output .* expected shape"):
+            with pytest.raises(BackendError, match=f"graph '{name}', output .* expected float32"):
                 fitted(shots, graphs).match(query)
+        graphs = smcp_graphs()
+        right = graphs[name].compute
+        graphs[name].compute = lambda feeds: right(feeds) * np.nan
+        with pytest.raises(BackendError, match=f"graph '{name}', output .* finite numbers"):
+            fitted(shots, graphs).match(query)
         graphs = smcp_graphs()
         graphs[name] = NumpyHeadGraph("other", graphs[name].compute)
         with pytest.raises(BackendError, match="got none"):

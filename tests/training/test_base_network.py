@@ -17,7 +17,7 @@ from fsseg_sdk import methods
 from fsseg_sdk.methods.rows import labelled_rows
 from fsseg_sdk.methods.settings import settings_from_json
 from fsseg_sdk.methods.state import State
-from tests.training.runs import SMALL, changed, cut_off
+from tests.training.runs import SMALL, changed, check_resuming
 from tests.training.squares import draw_parts, draw_voc
 from tests.training.test_oslsm import ONE_CLASS, Colours
 from training.base import Base, BaseSettings
@@ -62,25 +62,22 @@ def batch(trainer: Trainer) -> list[Tensor]:
     return next(Batches(StepStream(trainer.shares, 0), 0))
 
 
+@pytest.fixture(scope="module")
+def trainer(samples: Sequence[Sample], tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """For tests that only look at its batches of one class."""
+    return make("siamese", tmp_path_factory.mktemp("trainer"), samples)
+
+
 @pytest.mark.parametrize("method", ["base", "siamese"])
 def test_a_run_that_was_cut_off_has_the_bits_of_an_unbroken_one(
     samples: Sequence[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    whole = make(method, tmp_path / "whole", samples)
-    whole.start()
-    whole.run()
-    broken = make(method, tmp_path / "cut", samples)
-    broken.start()
-    cut_off(broken, "step", 3, monkeypatch)
-    resumed = make(method, tmp_path / "cut", samples)
-    resumed.resume()
-    resumed.run()
-    for name in ("checkpoint.safetensors", "resume.safetensors"):
-        expected, header = load_checkpoint(tmp_path / "whole" / name)
-        got, other = load_checkpoint(tmp_path / "cut" / name)
-        assert header == other and expected.keys() == got.keys()
-        assert all(torch.equal(got[key], tensor) for key, tensor in expected.items())
+    def made(name: str) -> Trainer:
+        return make(method, tmp_path / ("cut" if name == "again" else name), samples)
+
+    whole = check_resuming(made, tmp_path, monkeypatch)
     tensors, header = load_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")
+    assert header["method"]["settings"] == {"panet": {}}
     known = methods.get(header["method"]["name"])
     settings_from_json(known.settings_type, header["method"]["settings"], "settings")
     own = sorted(name for name in tensors if not name.startswith("encoder."))
@@ -178,11 +175,9 @@ def test_classes_of_two_sets_are_refused(samples: Sequence[Sample], tmp_path: Pa
 # ---- the Siamese network ----
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.25])
-def test_pairs_of_cells_are_judged(
-    samples: Sequence[Sample], tmp_path: Path, weight: float
-) -> None:
-    pixels, masks = batch(make("siamese", tmp_path, samples))
+def test_pairs_of_cells_are_judged(trainer: Trainer) -> None:
+    pixels, masks = batch(trainer)
+    weight = 0.25
     own = SiameseSettings(dimensions=2, background_pairs=weight)
     learner = Siamese(Colours(), own)
     expected = []
@@ -212,10 +207,10 @@ def test_pairs_of_cells_are_judged(
 
 
 def test_the_embedding_begins_with_the_cosines_of_features(
-    samples: Sequence[Sample], tmp_path: Path
+    samples: Sequence[Sample], trainer: Trainer, tmp_path: Path
 ) -> None:
     learner: Any = make("siamese", tmp_path, samples, dimensions=48).learner.eval()
-    pixels, _ = batch(make("siamese", tmp_path / "other", samples))
+    pixels, _ = batch(trainer)
     with torch.no_grad():
         features = learner.features(pixels[0, :1])
         found = F.normalize(learner.embedding(features).flatten(2), dim=1)[0]

@@ -107,6 +107,23 @@ def test_every_class_weighs_the_same_if_asked_to() -> None:
     assert found[True] > 0 > found[False]
 
 
+def test_nothing_to_tune_on() -> None:
+    one, weights = torch.randn(4, 3, 3), torch.zeros(1, 2, 3, 3)
+    for balanced in (True, False):
+        settings = FinetuneSettings(steps=2, balanced=balanced)
+        with pytest.raises(InputError, match="all weights are 0"):
+            tune(nn.Identity(), [one], weights, settings)
+        with pytest.raises(InputError, match="one picture of a single cell"):
+            tune(nn.Identity(), [one[:, :1, :1]], torch.ones(1, 2, 1, 1), settings)
+    two = tune(nn.Identity(), [one[:, :1, :1]] * 2, torch.ones(2, 2, 1, 1), FAST)
+    assert bool(two.logits(one[None, :, :1, :1]).isfinite().all())
+    shots, _ = draw_shots([0])
+    state = CASES[0].summarise(shots)
+    state.arrays["tail_weights"][:] = 0
+    with pytest.raises(InputError, match="all weights are 0"):
+        CASES[0].fit(state)
+
+
 def test_without_a_module_there_is_nothing_to_tune() -> None:
     shots, _ = draw_shots([0])
     state = CASES[0].summarise(shots)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.training.runs import SGD, SMALL, changed, cut_off
+from tests.training.runs import SGD, SMALL, changed, check_resuming
 from tests.training.squares import draw_parts
 from training.batches import Batches, StepStream
 from training.checkpoint import load_checkpoint
@@ -64,6 +64,12 @@ def make(folder: Path, samples: Sequence[Sample], settings: Any = RUN, **own: An
 
 def batch(trainer: Trainer) -> list[Tensor]:
     return next(Batches(StepStream(trainer.shares, 0), 0))
+
+
+@pytest.fixture(scope="module")
+def trainer(samples: Sequence[Sample], tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """For tests that only look at its batches."""
+    return make(tmp_path_factory.mktemp("trainer"), samples)
 
 
 class Colours(torch.nn.Module):
@@ -134,6 +140,20 @@ def test_the_visible_cells_alone_are_pooled() -> None:
     assert (found / inside).min() > 0.6 and (whole / inside).max() < 0.2
 
 
+def test_an_object_of_the_mean_colour_is_pooled_over_all_cells() -> None:
+    """Nothing tells it from what is hidden. The other picture of the batch is as it was alone."""
+    head = Pooled(Colours(), OWN)
+    seen = torch.zeros(3, 32, 32)
+    seen[:, 8:16, 8:16] = 1.5
+    hidden = torch.full_like(seen, 0.005)  # what 8 bits leave of the mean colour
+    image = torch.stack([hidden, seen])
+    features = torch.randn(2, 3, 4, 4)
+    found = head.pooled(features, image)
+    assert torch.allclose(found[0], features[0].mean((1, 2)))
+    assert torch.allclose(found[1:], head.pooled(features[1:], image[1:]))
+    assert not torch.allclose(found[1], features[1].mean((1, 2)), atol=0.01)
+
+
 def test_the_parameters_are_for_the_features_as_they_are() -> None:
     torch.manual_seed(1)
     standard, features = Standard(6), 3 * torch.randn(2, 6, 5, 5) + torch.arange(6.0)[:, None, None]
@@ -151,9 +171,7 @@ def test_the_parameters_are_for_the_features_as_they_are() -> None:
     assert torch.allclose(standard.mean, features.mean((0, 2, 3)) + 1, atol=2e-2)
 
 
-def test_it_begins_with_the_classifier_of_a_prototype(
-    samples: Sequence[Sample], tmp_path: Path
-) -> None:
+def test_it_begins_with_the_classifier_of_a_prototype() -> None:
     """As far as the hash can hold it: here every weight has a number to itself."""
     torch.manual_seed(0)
     conditioner = Conditioner(Colours(), replace(OWN, hashed=5000, sharpness=6.0, bias=-1.5))
@@ -178,9 +196,9 @@ def test_it_begins_with_the_classifier_of_a_prototype(
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("balanced", [False, True])
 def test_the_loss_is_the_mean_log_likelihood_of_the_query(
-    samples: Sequence[Sample], tmp_path: Path, both_ways: bool, balanced: bool
+    trainer: Trainer, both_ways: bool, balanced: bool
 ) -> None:
-    trainer = make(tmp_path, samples)
+    torch.manual_seed(0)
     own = replace(OWN, both_ways=both_ways, balanced=balanced, standardise=False, start="noise")
     learner = Oslsm(Colours(), own)
     pixels, masks = batch(trainer)
@@ -195,7 +213,7 @@ def test_the_loss_is_the_mean_log_likelihood_of_the_query(
         query = learner.features(pixels[b, 1 - s][None])[0]
         score = (query * theta[:-1, None, None]).sum(0) + theta[-1]
         large = F.interpolate(score[None, None], (64, 64), mode="bilinear")[0, 0]
-        probability, truth = torch.sigmoid(large), masks[b, 1 - s]
+        probability, truth = torch.sigmoid(large.double()), masks[b, 1 - s]
         logs += [probability[truth == 1].log(), (1 - probability)[truth == 0].log()]
         sides += [-part.mean() if len(part) else torch.tensor(0.0) for part in logs[-2:]]
     expected = torch.stack(sides).mean() if balanced else -torch.cat(logs).mean()
@@ -216,8 +234,8 @@ def test_a_support_without_the_class_teaches_nothing(
         assert all(p.grad is None or not p.grad.any() for p in own.parameters())
 
 
-def test_the_conditioner_learns_at_a_tenth(samples: Sequence[Sample], tmp_path: Path) -> None:
-    learner: Any = make(tmp_path, samples).learner
+def test_the_conditioner_learns_at_a_tenth(trainer: Trainer) -> None:
+    learner: Any = trainer.learner
     groups = make_optimizer(learner, replace(SGD, learning_rate=1e-2)).param_groups
     rates = {id(p): group["base"] for group in groups for p in group["params"]}
     of = {name: rates[id(p)] for name, p in learner.named_parameters()}
@@ -233,21 +251,10 @@ def test_the_conditioner_learns_at_a_tenth(samples: Sequence[Sample], tmp_path: 
 def test_a_run_that_was_cut_off_has_the_bits_of_an_unbroken_one(
     samples: Sequence[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = make(tmp_path / "whole", samples)
-    whole.start()
-    whole.run()
-    broken = make(tmp_path / "cut", samples)
-    broken.start()
-    cut_off(broken, "step", 3, monkeypatch)
-    resumed = make(tmp_path / "cut", samples)
-    resumed.resume()
-    assert resumed.iteration == 2
-    resumed.run()
-    for name in ("checkpoint.safetensors", "resume.safetensors"):
-        expected, header = load_checkpoint(tmp_path / "whole" / name)
-        got, other = load_checkpoint(tmp_path / "cut" / name)
-        assert header == other and expected.keys() == got.keys()
-        assert all(torch.equal(got[key], tensor) for key, tensor in expected.items())
+    def made(name: str) -> Trainer:
+        return make(tmp_path / ("cut" if name == "again" else name), samples)
+
+    whole: Any = check_resuming(made, tmp_path, monkeypatch)
     # the checkpoint holds the conditioner, its draw with it, and the twin is the trained one
     tensors, header = load_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")
     assert header["method"] == {"name": "oslsm", "settings": {}}
@@ -261,10 +268,9 @@ def test_a_run_that_was_cut_off_has_the_bits_of_an_unbroken_one(
     assert not twin.training and twin(image).shape == (1, trained.encoder.channels + 1)
 
 
-def test_a_run_learns(samples: Sequence[Sample], tmp_path: Path) -> None:
+def test_a_run_learns(trainer: Trainer) -> None:
     """Squares are told by their colour alone."""
     torch.manual_seed(0)
-    trainer = make(tmp_path, samples)
     learner = Oslsm(Colours(), replace(OWN, standardise=True, start="noise"))
     optimizer = torch.optim.Adam(learner.parameters(), 0.05)
     losses = []
@@ -327,7 +333,10 @@ def test_settings_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make(tmp_path, samples, changed(RUN, **parts), **own)
-    for wrong in ({"sharpness": 0.0}, {"hash_seed": -1}, {"head": "classifier", "side": 64}):
+    wrongs: list[dict[str, Any]] = [{"sharpness": 0.0}, {"hash_seed": -1}]
+    wrongs += [{"head": "classifier", "side": 64}, {"bias": float("nan")}]
+    wrongs += [{name: float("inf")} for name in ("sharpness", "bias", "conditioner_rate")]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             OslsmSettings(**wrong)
 

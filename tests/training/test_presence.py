@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from fsseg_sdk import Segmenter
+from fsseg_sdk.errors import InputError
+from fsseg_sdk.methods import get
 from fsseg_sdk.methods.presence import DESCRIPTORS, PresenceModel
-from training.presence import fit_presence
+from fsseg_sdk.methods.settings import settings_from_json
+from tests.training import test_base_network, test_oslsm
+from tests.training.squares import draw_parts
+from training import presence
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.presence import calibrate, fit_presence
 
 NAMES = ("top_margin", "won_fraction")
 COLUMN = list(DESCRIPTORS).index("top_margin")
@@ -52,3 +64,46 @@ def test_sets_count_alike_whatever_their_size() -> None:
     np.testing.assert_allclose(fit.scores, 0.5, atol=1e-6)
     mixed = fit_presence(rows, present, ["one"] * 1100, NAMES)
     assert float(np.abs(mixed.scores - 0.5).max()) > 0.3
+
+
+@pytest.mark.parametrize("method", ["oslsm", "base", "siamese"])
+def test_checkpoints_that_came_without_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """What is stored is what the runtime takes, and takes as a calibration."""
+    samples = draw_parts(tmp_path / "parts", 8).samples
+    if method == "oslsm":
+        test_oslsm.make(tmp_path, samples).save()
+    else:
+        test_base_network.make(method, tmp_path, samples).save()
+    file = tmp_path / "checkpoint.safetensors"
+    tensors, header = load_checkpoint(file)
+    name = header["method"]["name"]
+    header["method"]["settings"] = {}  # as checkpoints were that know no panet
+    save_checkpoint(file, tensors, header)
+    before = file.read_bytes()
+
+    used: list[Segmenter] = []
+    plain = presence.evaluate
+
+    def spied(segmenter: Segmenter, *rest: Any) -> Any:
+        used.append(segmenter)
+        return plain(segmenter, *rest)
+
+    monkeypatch.setattr(presence, "evaluate", spied)
+    monkeypatch.setattr(presence, "THRESHOLD", 2.0)  # refused, and nothing is written
+    with pytest.raises(InputError, match="threshold"):
+        calibrate(file, samples, 64, 3, True)
+    assert file.read_bytes() == before
+    monkeypatch.setattr(presence, "THRESHOLD", 0.25)
+    assert "AUROC" in calibrate(file, samples, 64, 3, True)
+    stored = load_checkpoint(file)[1]["method"]
+    assert stored["name"] == name
+    settings: Any = settings_from_json(get(name).settings_type, stored["settings"], "settings")
+    assert used[-1].method == {"oslsm": "oslsm", "base": "nearest", "siamese": "panet"}[method]
+    if method == "oslsm":
+        assert settings.presence.threshold == 0.25
+        assert settings.presence.names == presence.CHOSEN_OF_LOGITS
+    else:
+        assert settings.panet.presence.threshold == 0.25
+        assert (settings.panet.background_parts, settings.panet.refine_weak) == (3, True)

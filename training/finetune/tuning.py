@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fsseg_sdk.errors import InputError
 from fsseg_sdk.methods.panet import PanetSettings
 from fsseg_sdk.methods.settings import check_range
 
@@ -81,7 +82,17 @@ def tune(
         pictures: ``[C, h, w]`` each, what goes into the tail.
         weights: ``[pictures, 1 + N, h, w]``, how much a cell counts as each class, background
             first.
+
+    Raises:
+        InputError: no cell has a weight, or there is a single cell, which has no statistics.
     """
+    if not float(weights.sum()) > 0:
+        raise InputError(
+            "support",
+            expected="labelled cells to tune on",
+            got="none: all weights are 0",
+            remedy="Label some of the pictures; what is ignored teaches nothing.",
+        )
     own = deepcopy(tail).eval()  # norms and dropout inside keep to what they learned
     for parameter in own.parameters():
         parameter.requires_grad_(settings.tail_rate > 0)
@@ -92,6 +103,13 @@ def tune(
     target = weights * share
     with torch.no_grad():
         features = own(given)
+    if features[:, 0].numel() < 2:
+        raise InputError(
+            "support",
+            expected="2 cells or more, whose mean and variance the batch norm can take",
+            got="one picture of a single cell",
+            remedy="Give more pictures or a larger input.",
+        )
     classifier = Classifier(features.shape[1], weights.shape[1])
     groups = [
         {

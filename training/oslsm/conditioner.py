@@ -101,7 +101,9 @@ class Pooled(nn.Module):
             return features.mean((2, 3))
         seen = (image.abs().amax(1) - HIDDEN) / (SHOWN - HIDDEN)
         weights = grid_weights(seen.clamp(0, 1), (features.shape[-2], features.shape[-1]))
-        return pool(features, weights[:, None])[:, 0]
+        # what is shown can be of the mean colour, too: then nothing tells it from what is hidden
+        some = weights.sum((1, 2))[:, None] > 0
+        return torch.where(some, pool(features, weights[:, None])[:, 0], features.mean((2, 3)))
 
     def start_as_support(self, hashing: Hash, bias: float) -> None:
         """Begin such that the hashed weights are the standardised mean feature itself, as far as

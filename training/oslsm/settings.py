@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,9 @@ class OslsmSettings:
     both_ways: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("conditioner_rate", "sharpness", "bias"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)}.")
         for name in ("hashed", "side", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}.")
