@@ -3,9 +3,9 @@
     taskset -c 0 python -m benchmarks backends [--data-root ROOT] [--weights FILE]
 
 The bundle is written anew in every precision (`python -m export`), and each that a backend has
-here is measured; what a backend refuses is listed with its reason. --data-root: its voc2012 is what
-int8's loss is measured on, and all its sets give the mean-IoU. --weights: ImageNet weights of a
-ResNet-50 (layers 1 to 3, docs/encoders.md); it is measured at 473x473, too.
+here is measured; what the export or a backend refuses is listed with its reason. --data-root: its
+voc2012 is what int8's loss is measured on, and all its sets give the mean-IoU. --weights: ImageNet
+weights of a ResNet-50 (layers 1 to 3, docs/encoders.md); it is measured at 473x473, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -26,9 +27,10 @@ import numpy as np  # noqa: E402
 from benchmarks import report, stages  # noqa: E402
 from benchmarks.sets import open_sets  # noqa: E402
 from export.build import ExportSettings, export_bundle  # noqa: E402
-from export.derive import derive_bundle  # noqa: E402
 from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings  # noqa: E402
+from export.written import derive_bundle  # noqa: E402
 from fsseg_sdk import Segmenter, backends  # noqa: E402
+from fsseg_sdk.backends import GraphFile  # noqa: E402
 from fsseg_sdk.bundle import Bundle  # noqa: E402
 from fsseg_sdk.errors import FssegError  # noqa: E402
 from fsseg_sdk.image import read_image  # noqa: E402
@@ -110,30 +112,29 @@ def _measure(
 ) -> dict[str, Any]:
     labelled = None if options.data_root is None else options.data_root / "voc2012"
     settings = PrecisionSettings(
-        tuple(options.precision),
+        ("fp32",),
         calibration=options.calibration,
         episodes=labelled if labelled is not None and labelled.is_dir() else None,
         most_loss=options.most_loss,
         queries=options.pictures,
     )
-    path = folder / f"{Path(name).stem}-all.fsseg"
-    derived = derive_bundle(source, path, settings)
-    bundle = Bundle.open(path)
-    golden = sum(m.bytes for n, m in bundle.manifest.members.items() if n.endswith(".npy"))
+    made, refused = _derive(source, folder / Path(name).stem, options.precision, settings)
     exact = Segmenter.load(
         source, backend="onnxruntime", device="cpu", precision="fp32", threads=options.threads
     )
-    rows, refused = [], []
+    rows = []
     for status in backends.probe():
         if not status.available:
             refused.append(f"{status.name} on {status.device}: {status.reason}")
             continue
         for precision in options.precision:
-            if precision not in status.precisions:
+            found = _file_of(made, precision, status.name)
+            if precision not in status.precisions or found is None:
                 continue
+            bundle, file = found
             try:
                 segmenter = Segmenter.load(
-                    path,
+                    bundle.path,
                     backend=status.name,
                     device=status.device,
                     precision=precision,
@@ -143,20 +144,41 @@ def _measure(
                 refused.append(f"{status.name} on {status.device}, {precision}: {error}")
                 continue
             row = _row(segmenter, exact, episodes, options.seconds)
-            row["bundle_mb"] = (_file_bytes(derived.files, precision, status.name) + golden) / 1e6
-            rows.append(row)
+            members = bundle.manifest.members.items()
+            kept = sum(m.bytes for n, m in members if n == file.file or n.endswith(".npy"))
+            rows.append({**row, "bundle_mb": kept / 1e6})
     _show(name, rows, refused)
     return {"rows": rows, "refused": refused}
 
 
-def _file_bytes(files: Mapping[str, int], precision: str, backend: str) -> int:
-    """Of a bundle with the one encoder file that the backend takes for this precision."""
-    wanted = {"fp32": "encoder.onnx", "fp16": "encoder.fp16.onnx", "bf16": "encoder.bf16.onnx"}
-    if precision == "int8":
-        wanted["int8"] = f"encoder.int8-{'u8s8' if backend == 'onnxruntime' else 's8s8'}.onnx"
-    elif precision == "bf16" and backend == "openvino":
-        wanted["bf16"] = "encoder.onnx"  # rounded as it runs
-    return files[wanted[precision]] if wanted[precision] in files else files["encoder.onnx"]
+def _derive(
+    source: Path | str, stem: Path, precisions: Sequence[str], settings: PrecisionSettings
+) -> tuple[dict[str, Bundle], list[str]]:
+    """A bundle for each precision, and what could not be made, with its reason. One that fails
+    costs the others nothing."""
+    made, refused = {}, []
+    for precision in dict.fromkeys(("fp32", *precisions)):  # fp32: bf16 may be rounded from it
+        out = stem.with_name(f"{stem.name}-{precision}.fsseg")
+        try:
+            derive_bundle(source, out, replace(settings, precisions=(precision,)))
+        except (FssegError, PrecisionError, ValueError) as error:
+            refused.append(f"{precision}: {str(error).splitlines()[0]}")
+            continue
+        made[precision] = Bundle.open(out)
+    return made, refused
+
+
+def _file_of(
+    made: Mapping[str, Bundle], precision: str, backend: str
+) -> tuple[Bundle, GraphFile] | None:
+    """The bundle whose encoder a backend takes for a precision, and its file."""
+    for kind in (precision, "fp32"):
+        if kind in made:
+            encoder = made[kind].manifest.graphs["encoder"]
+            file = backends.file_for(encoder, backend, precision)
+            if file is not None:
+                return made[kind], file
+    return None
 
 
 def _row(

@@ -11,12 +11,13 @@ import tempfile
 from pathlib import Path
 
 from export.build import ExportError, ExportSettings, export_bundle
-from export.derive import Derivation, check_name, write_derived
+from export.derive import Derivation
 from export.engine import BACKENDS, write_engines
 from export.loose import write_loose
 from export.quantize import FLAVOURS
 from export.triton import models_of, write_repository
 from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings
+from export.written import check_name, write_derived
 from fsseg_sdk import FssegError
 
 BATCH = 8  # pictures of one call, at most, that an engine is built for
@@ -66,17 +67,17 @@ def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
     if options.out is not None:
         print(write_derived(made, options.out))
     if options.onnx_only is not None:
-        _list(write_loose(options.onnx_only, made.manifest, made.files))
+        _list(write_loose(options.onnx_only, made.manifest(), made.files))
     plans: dict[str, bytes] = {}
     if options.engine is not None:
         own = (options.engine_backend, options.engine_device, options.batch or BATCH)
         plans = write_engines(options.engine, made.specs, made.files, *own, _say)
     if options.triton is not None:
-        name, taken = str(made.manifest["name"]), {}
+        name, taken = str(made.manifest()["name"]), {}
         if options.engine_backend == "tensorrt":  # Triton runs no plans of TensorRT for RTX
             taken = plans
-        models = models_of(name, made.specs, made.files, taken)
-        _list(write_repository(options.triton, models, made.manifest["input"]))
+        models = models_of(name, made.specs, made.files, taken, options.batch or BATCH)
+        _list(write_repository(options.triton, models, made.manifest()["input"]))
 
 
 def _only_a_bundle(options: argparse.Namespace) -> bool:
@@ -111,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--episodes", type=Path, metavar="DATA", help="labelled pictures that int8 is measured on")
     add("--queries", type=int, default=60, help="of each labelled set (60)")
     add("--most-loss", type=float, default=0.5, help="points of mean-IoU that int8 may lose (0.5)")
-    add("--batch", type=int, choices=range(1, 9), help="pictures a call; 1: exactly one (any)")
+    batch = "pictures a call; 1: exactly one (any number); of an engine the most (8)"
+    add("--batch", type=int, choices=range(1, 9), help=batch)
     add("--onnx-only", type=Path, metavar="DIR", help="plain ONNX files and an example in numpy")
     add("--triton", type=Path, metavar="DIR", help="a model repository for Triton Inference Server")
     add("--engine", type=Path, metavar="DIR", help="TensorRT engines, for this machine's GPU")
@@ -132,6 +134,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("say what to export: a CHECKPOINT, or --from BUNDLE")
     if options.out is None and _only_a_bundle(options):
         parser.error("say what to write: --out X.fsseg, --onnx-only, --triton or --engine DIR")
+    if options.batch not in (None, 1) and options.engine is None:
+        parser.error(f"--batch {options.batch} is of engines: add --engine DIR, or leave it out")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,12 @@ class Cost:
             f"[{self.low:+.2f}, {self.high:+.2f}]"
         )
 
+    def against(self, most: float) -> str:
+        """The cost in words, and whether its interval leaves open if it is below `most` points."""
+        if self.low <= most <= self.high:
+            return f"{self}, an interval that includes {most:g}"
+        return str(self)
+
 
 def episodes_of(folder: Path | None, queries: int = QUERIES) -> tuple[list[Episode], str]:
     """Episodes of a labelled set, or of every set in a folder of sets; and what they are. Pictures

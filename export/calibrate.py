@@ -80,13 +80,9 @@ def measure(
     model: onnx.ModelProto,
     names: Sequence[str],
     feeds: Iterable[Mapping[str, NDArray[Any]]],
-    clip: bool = True,
 ) -> Mapping[Flavour, dict[str, Range]]:
-    """For each flavour the bounds of these tensors to quantise with.
-
-    clip: those with the least squared error of a value, which lie within the least and the largest
-    where a few values lie far out; False: the least and the largest themselves.
-    """
+    """For each flavour the bounds of these tensors to quantise with: those with the least squared
+    error of a value, which lie within the least and the largest where a few values lie far out."""
     session = session_of(with_outputs(model, names, TensorProto.FLOAT), optimise=False)
     seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     for each in feeds:
@@ -96,9 +92,6 @@ def measure(
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise ValueError(f"tensor {name!r}: expected finite values, got NaN or infinity")
-    if not clip:
-        whole = {name: Range(float(v.min()), float(v.max())) for name, v in values.items()}
-        return {"s8s8": whole, "u8s8": whole}
     return {
         "s8s8": {name: _symmetric(value) for name, value in values.items()},
         "u8s8": {name: _asymmetric(value) for name, value in values.items()},

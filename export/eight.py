@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,22 +17,10 @@ from export.layers import LayerError, errors_alone, layer_table, summed_errors
 from export.mixed import Search, search
 from export.onnx_graph import store_half
 from export.quantize import Flavour, Range, layers_of, quantised, tensors_to_measure
+from export.wanted import PrecisionSettings
 from fsseg_sdk.backends import Graph, GraphFile, GraphSpec, open_graph
 
 COMPARED = 2  # calibration pictures on which layers are compared
-
-
-class Wanted(Protocol):
-    """The part of `derive.PrecisionSettings` that is about int8."""
-
-    @property
-    def flavours(self) -> tuple[Flavour, ...]: ...
-    @property
-    def episodes(self) -> Path | None: ...
-    @property
-    def most_loss(self) -> float: ...
-    @property
-    def queries(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -49,10 +36,13 @@ class EightBits:
     errors: Sequence[LayerError]
     episodes: str
     pictures: int
+    most_loss: float
 
     def __str__(self) -> str:
         lines = [f"  int8 on {self.episodes}: float32 has mean-IoU {self.exact:.2f} %"]
-        lines += [f"    {flavour}: {cost}" for flavour, cost in self.costs.items()]
+        lines += [
+            f"    {flavour}: {c.against(self.most_loss)}" for flavour, c in self.costs.items()
+        ]
         kept = ", ".join(self.search.kept) or "none"
         lines.append(f"  layers kept in float32: {kept}")
         lines.append("  relative error of each layer's output, in int8:")
@@ -75,7 +65,7 @@ def make_int8(
     exact: Mapping[str, Graph],
     manifest: Mapping[str, Any],
     feeds: Sequence[Mapping[str, NDArray[np.float32]]],
-    wanted: Wanted,
+    wanted: PrecisionSettings,
     near: Callable[[Graph], bool],
     say: Callable[[str], None],
 ) -> EightBits:
@@ -119,7 +109,7 @@ def make_int8(
             found.append(cost_of(flavour, kept))
             if not found[-1].loss < wanted.most_loss:
                 break
-        return max(found, key=lambda cost: cost.loss)
+        return max(found, key=_loss)
 
     result = search(ranked, worst, wanted.most_loss, say)
     final = {flavour: build(flavour, result.kept) for flavour in wanted.flavours}
@@ -135,7 +125,13 @@ def make_int8(
         ],
         episodes=described,
         pictures=len(feeds),
+        most_loss=wanted.most_loss,
     )
+
+
+def _loss(cost: Cost) -> float:
+    """To compare: one that is not a number is the largest."""
+    return np.inf if np.isnan(cost.loss) else cost.loss
 
 
 def file_of(

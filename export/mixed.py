@@ -47,7 +47,7 @@ def search(
     def lost(count: int) -> bool:
         cost = measure(ranked[:count])
         steps.append(Step(count, cost))
-        say(f"  {count:3} of {len(ranked)} layers kept in float32: {cost}")
+        say(f"  {count:3} of {len(ranked)} layers kept in float32: {cost.against(most_loss)}")
         return not cost.loss < most_loss  # NaN is too much
 
     shares = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from fsseg_sdk.backends import GraphSpec, TensorInfo
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -88,6 +93,15 @@ def fixed_to_one(model: ModelProto) -> ModelProto:
     copy = onnx.shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
     onnx.checker.check_model(copy, full_check=True)
     return copy
+
+
+def one_picture(spec: GraphSpec) -> GraphSpec:
+    """What `fixed_to_one` makes of the graph."""
+
+    def fixed(infos: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+        return tuple(replace(i, shape=(1, *i.shape[1:])) for i in infos)
+
+    return replace(spec, inputs=fixed(spec.inputs), outputs=fixed(spec.outputs))
 
 
 def types_of(model: ModelProto) -> dict[str, int]:

@@ -6,7 +6,6 @@ two meet. Weights are rounded once, to the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -37,26 +36,23 @@ SHAPES = frozenset(("Shape", "Size"))  # of any type, and the answer does not de
 ALWAYS_FLOAT = {"Resize": (1, 2)}  # inputs that ONNX defines as float32
 
 
-def to_half(model: ModelProto, kind: Half, keep: Collection[str] = ()) -> bytes:
+def to_half(model: ModelProto, kind: Half) -> bytes:
     """The same inputs and outputs, computed in `kind` between.
 
     Args:
         model: see `export.plain.plain`.
-        keep: names of nodes that stay in float32, beside those of `FULL`.
 
     Raises:
-        ValueError: a weight is beyond float16's range, or `keep` names no node.
+        ValueError: a weight is beyond float16's range.
     """
-    if unknown := sorted(set(keep) - {node.name for node in model.graph.node}):
-        raise ValueError(f"keep: expected nodes of the graph, got {', '.join(unknown[:5])}")
-    return _Conversion(model, kind, frozenset(keep)).result()
+    return _Conversion(model, kind).result()
 
 
 class _Conversion:
     """One run of `to_half`: which tensors there are in which type."""
 
-    def __init__(self, model: ModelProto, kind: Half, keep: frozenset[str]) -> None:
-        self.model, self.kind, self.keep = model, kind, keep
+    def __init__(self, model: ModelProto, kind: Half) -> None:
+        self.model, self.kind = model, kind
         self.types = types_of(model)
         self.weights = {i.name: i for i in model.graph.initializer}
         self.outputs = {value.name for value in model.graph.output}
@@ -80,7 +76,7 @@ class _Conversion:
 
     def _node(self, node: NodeProto) -> None:
         floats = any(self._is_float(name) for name in (*node.input, *node.output))
-        full = node.op_type in FULL or node.name in self.keep or self._guards(node)
+        full = node.op_type in FULL or self._guards(node)
         half = floats and not full
         new = NodeProto()
         new.CopyFrom(node)

@@ -1,7 +1,7 @@
 """int8: the graph with its convolutions and products between QuantizeLinear and DequantizeLinear.
 
 Two flavours, because runtimes differ. "s8s8": activations int8 around zero, biases in float32,
-which is what TensorRT accepts and what OpenVINO runs fastest. "u8s8": activations uint8 with a zero
+which TensorRT accepts and OpenVINO computes rightly. "u8s8": activations uint8 with a zero
 point, biases int32, which is what ONNX Runtime's kernels for x86 take; they run the other one on a
 slow path.
 """
@@ -91,7 +91,7 @@ def quantised(
         ValueError: the graph's opset is above 20, which the quantiser does not support, or `keep`
             names no layer of it.
     """
-    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -105,7 +105,6 @@ def quantised(
     if not layers:  # the quantiser would take no names for all of them
         return model.SerializeToString()
     symmetric = flavour == "s8s8"
-    method = _calibration()
     data = {
         name: TensorData(
             lowest=np.array(each.lowest, np.float32), highest=np.array(each.highest, np.float32)
@@ -128,7 +127,7 @@ def quantised(
             False,
             QuantType.QInt8,
             QuantType.QInt8 if symmetric else QuantType.QUInt8,
-            TensorsData(method, data),
+            TensorsData(CalibrationMethod.MinMax, data),
             [*layers, *carried(model, layers)],
             [],
             [*WITH_WEIGHTS, *CARRIED],
@@ -185,12 +184,6 @@ def _rename(node: onnx.NodeProto, old: str, new: str) -> None:
     for index, name in enumerate(node.input):
         if name == old:
             node.input[index] = new
-
-
-def _calibration() -> Any:
-    from onnxruntime.quantization import CalibrationMethod
-
-    return CalibrationMethod.MinMax
 
 
 def _tidy(model: ModelProto, opset: int) -> ModelProto:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -37,18 +35,3 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str], kind: int) -> byt
         if name not in there:
             wider.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
     return wider.SerializeToString()
-
-
-def run_all(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Arrays], kind: int | None = None
-) -> list[dict[str, NDArray[np.float32]]]:
-    """The named tensors for each of `feeds`, computed node by node, in float32."""
-    data = with_outputs(model, names, TensorProto.FLOAT if kind is None else kind)
-    session = session_of(data, optimise=False)
-    return [
-        {
-            name: np.asarray(value, np.float32)
-            for name, value in zip(names, session.run(list(names), dict(each)), strict=True)
-        }
-        for each in feeds
-    ]

@@ -15,18 +15,20 @@ from typing import Any
 
 from fsseg_sdk.backends import GraphFile, GraphSpec, TensorInfo
 
-MOST_PICTURES = 8  # of one call
+MOST_PICTURES = 8  # of one call, of an ONNX file that takes any number
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model. plan: whether `data` is a TensorRT engine; else it is ONNX."""
+    """One model. plan: whether `data` is a TensorRT engine; else it is ONNX. most: pictures of one
+    call, where their number is free."""
 
     name: str
     spec: GraphSpec
     data: bytes
     plan: bool = False
+    most: int = MOST_PICTURES
 
     @property
     def config(self) -> str:
@@ -37,7 +39,7 @@ class Model:
         lines = [
             f'name: "{self.name}"',
             f'platform: "{"tensorrt_plan" if self.plan else "onnxruntime_onnx"}"',
-            f"max_batch_size: {MOST_PICTURES if batched else 0}",
+            f"max_batch_size: {self.most if batched else 0}",
         ]
         for key, tensors in (("input", self.spec.inputs), ("output", self.spec.outputs)):
             entries = ",\n".join(_tensor(info, batched) for info in tensors)
@@ -60,12 +62,14 @@ def models_of(
     specs: Mapping[str, GraphSpec],
     files: Mapping[str, list[tuple[GraphFile, bytes]]],
     plans: Mapping[str, bytes] | None = None,
+    batch: int = MOST_PICTURES,
 ) -> list[Model]:
     """A model for each file of each graph, named after the bundle, the graph and, where there are
     several, the file.
 
     Args:
         plans: engines by the name of the ONNX file that they were built of; they take its place.
+        batch: pictures of one call, at most, that the engines are built for.
     """
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
     models = []
@@ -74,7 +78,11 @@ def models_of(
             kind = f"_{file.compute}{file.flavour and '-' + file.flavour}" if len(kinds) > 1 else ""
             plan = (plans or {}).get(file.file)
             own = specs[graph].only(file)
-            models.append(Model(f"{safe}_{graph}{kind}", own, plan or data, plan is not None))
+            label = f"{safe}_{graph}{kind}"
+            if plan is None:
+                models.append(Model(label, own, data))
+            else:
+                models.append(Model(label, own, plan, plan=True, most=batch))
     return models
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a bundle in other precisions, and what is said of it when it is there."""
+"""What is asked of a bundle in other precisions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.agreement import Agreement
-from export.eight import EightBits
 from export.precision import Half
 from export.quantize import FLAVOURS, Flavour
-from fsseg_sdk.verify import VerifyReport
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 HALVES: Mapping[str, Half] = {"fp16": "float16", "bf16": "bfloat16"}
@@ -55,29 +52,3 @@ class PrecisionSettings:
             raise ValueError(f"most_loss: expected points above 0, got {self.most_loss}")
         if self.queries < 1:
             raise ValueError(f"queries: expected 1 or more, got {self.queries}")
-
-
-@dataclass(frozen=True)
-class PrecisionReport:
-    """What was written. files: bytes of each; agreements: by precision (int8: by flavour)."""
-
-    path: Path
-    size: int
-    digest: str
-    files: Mapping[str, int]
-    agreements: Mapping[str, Agreement]
-    eight: EightBits | None
-    verified: tuple[VerifyReport, ...]
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {self.size / 1e6:.2f} MB, digest {self.digest[:16]}"]
-        lines += [f"  {name}: {size / 1e6:.2f} MB" for name, size in self.files.items()]
-        lines += [f"  {name} against float32: {a}" for name, a in self.agreements.items()]
-        if self.eight is not None:
-            lines.append(str(self.eight))
-        for report in self.verified:
-            lines += [
-                f"  {report.precision} on {report.backend}, {check.name}: {check.detail}"
-                for check in report.checks
-            ]
-        return "\n".join(lines)

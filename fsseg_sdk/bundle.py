@@ -119,7 +119,7 @@ def _of_1_1(manifest: Mapping[str, object]) -> bool:
     """Whether a manifest, not yet checked, needs what format 1.1 has."""
     graphs = manifest.get("graphs")
     entries = graphs.values() if isinstance(graphs, Mapping) else ()
-    return any(isinstance(e, Mapping) and {"others", "flavour"} & set(e) for e in entries)
+    return any(isinstance(e, Mapping) and {"others", "flavour", "error"} & set(e) for e in entries)
 
 
 def _golden(manifest: Manifest, archive: Archive) -> GoldenArrays | None:

@@ -18,8 +18,8 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
 def read_graphs(fields: Fields) -> Mapping[str, GraphSpec]:
     """The object "graphs": from a graph's name to what it is. Each entry has file, storage,
-    compute, inputs and outputs; flavour, for compute "int8"; others, more files (file, storage,
-    compute, flavour) that compute the same."""
+    compute, inputs and outputs; flavour and error, for compute "int8"; others, more files (file,
+    storage, compute, flavour, error) that compute the same."""
     graphs: dict[str, GraphSpec] = {}
     for name in fields.names()[:16]:
         graph = fields.nested(name)
@@ -31,6 +31,7 @@ def read_graphs(fields: Fields) -> Mapping[str, GraphSpec]:
             storage=file.storage,
             compute=file.compute,
             flavour=file.flavour,
+            error=file.error,
             others=_others(graph) if graph.has("others") else (),
         )
         _check_files(graph, spec)
@@ -42,12 +43,13 @@ def read_graphs(fields: Fields) -> Mapping[str, GraphSpec]:
 
 def _file(fields: Fields) -> GraphFile:
     compute = fields.choice("compute", TYPES)
-    flavoured = compute == "int8" and fields.has("flavour")
+    flavoured, measured = (compute == "int8" and fields.has(key) for key in ("flavour", "error"))
     return GraphFile(
         file=fields.text("file", r"[a-z0-9_.-]{1,60}\.onnx", "a member '*.onnx'"),
         storage=fields.choice("storage", TYPES),
         compute=compute,
         flavour=fields.choice("flavour", _FLAVOURS) if flavoured else "",
+        error=fields.number("error", 0.0, 1.0) if measured else None,
     )
 
 

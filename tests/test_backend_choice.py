@@ -12,7 +12,8 @@ import pytest
 from fsseg_sdk import backends
 from fsseg_sdk.backends import BackendStatus, GraphFile, GraphSpec, open_graph, open_graphs
 from fsseg_sdk.backends.choice import choose_files, find_file, held
-from fsseg_sdk.errors import BackendError
+from fsseg_sdk.backends.graph import Graph, NotedGraph
+from fsseg_sdk.errors import BackendError, InputError
 from tests.quantised import tiny_fp16, tiny_int8
 from tests.test_onnx_safety import SPEC
 from tests.tiny import tiny_onnx
@@ -74,6 +75,14 @@ def test_a_head_without_the_precision_runs_in_fp32() -> None:
         choose_files({"encoder": spec(S8), "head": spec(HALF)}, "int8", "b", KINDS)
 
 
+def test_the_error_says_which_backend_takes_the_file() -> None:
+    known = {"b": KINDS, "c": {"int8": (("int8", "u8s8"),)}, "d": {"fp16": (("float16", ""),)}}
+    with pytest.raises(BackendError, match=r"The backend 'c' takes what the bundle has\.$"):
+        choose_files({"encoder": spec(U8)}, "int8", "b", KINDS, lambda: known)
+    with pytest.raises(BackendError, match="Export the bundle with '--precision int8'"):
+        choose_files({"encoder": spec(HALF)}, "int8", "b", KINDS, lambda: known)
+
+
 def test_an_encoder_without_the_precision_is_an_error() -> None:
     specs = {"encoder": spec(FULL, U8), "head": spec(S8)}
     with pytest.raises(BackendError) as caught:
@@ -127,6 +136,8 @@ class Fake:
         self.opened: list[tuple[str, str, str]] = []
         self.probed: list[str] = []
         self.where: tuple[str, ...] = ("cpu",)
+        self.version: str | None = "1"
+        self.refuses = ""
 
     def devices(self) -> tuple[str, ...]:
         return self.where
@@ -135,12 +146,15 @@ class Fake:
         if self.fails:
             raise BackendError(self.name, expected="luck", got=self.fails, remedy="Wait.")
         self.opened.append((asked["device"], asked["precision"], spec.file))
-        return SimpleNamespace(backend=self.name, **asked)
+        borders = {"inputs": spec.inputs, "outputs": spec.outputs}
+        return SimpleNamespace(backend=self.name, warnings=("slow",), **borders, **asked)
 
     def probe(self, data: Any, spec: Any, feeds: Mapping[str, Any], device: str) -> BackendStatus:
         self.probed.append(device)
+        if self.refuses:
+            raise InputError(self.refuses, expected="a list", got="'x'", remedy="Leave it out.")
         reason = "" if self.works else "no driver"
-        return BackendStatus(self.name, self.works, reason, "1", device, tuple(self.FILES))
+        return BackendStatus(self.name, self.works, reason, self.version, device, tuple(self.FILES))
 
 
 @pytest.fixture
@@ -181,6 +195,39 @@ def test_auto_goes_on_where_a_graph_cannot_be_opened(fakes: dict[str, Fake]) -> 
     with pytest.raises(BackendError, match=r"open this graph here, got no driver"):
         open_graph(tiny_onnx(), SPEC)
     assert fakes["third"].opened == []  # by name alone
+
+
+def test_what_is_passed_over_is_told(fakes: dict[str, Fake], monkeypatch: Any) -> None:
+    """What is installed and has its device; a machine without that device stays silent."""
+    first = fakes["first"]
+
+    def said() -> tuple[str, ...]:
+        backends._probed.cache_clear()
+        return tuple(getattr(open_graph(tiny_onnx(), SPEC), "warnings", ()))
+
+    first.where = ("cuda", "cpu")
+    first.works = False
+    assert said() == ("the backend 'first' on 'cpu' was passed over: no driver", "slow")
+    monkeypatch.setattr(backends, "_is_there", lambda device: True)
+    words = [f"the backend 'first' on '{d}' was passed over: no driver" for d in ("cuda", "cpu")]
+    assert said() == (*words, "slow")
+    first.version = None  # not installed
+    assert said() == ("slow",)
+    first.works, first.fails = True, "too large"
+    assert len(said()) == 3 and "first: expected luck, got too large" in said()[0]
+    graph = open_graph(tiny_onnx(), SPEC)
+    assert isinstance(graph, NotedGraph) and isinstance(graph, Graph)
+    assert (graph.backend, graph.device, graph.inputs) == ("second", "cpu", SPEC.inputs)
+
+
+def test_a_wrong_variable_is_no_missing_backend(fakes: dict[str, Fake]) -> None:
+    """`auto` does not go on to the CPU because of a misspelt setting; the doctor reports it."""
+    fakes["first"].refuses = "FSSEG_TENSORRT"
+    with pytest.raises(InputError, match=r"^FSSEG_TENSORRT"):
+        open_graph(tiny_onnx(), SPEC)
+    assert open_graph(tiny_onnx(), SPEC, backend="second").backend == "second"
+    status = backends.probe()[0]
+    assert not status.available and status.reason.startswith("FSSEG_TENSORRT")
 
 
 def test_a_bad_file_ends_the_search(fakes: dict[str, Fake]) -> None:

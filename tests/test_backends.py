@@ -21,6 +21,7 @@ import pytest
 from fsseg_sdk import backends
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph, probe
 from fsseg_sdk.backends.checks import choose_threads
+from fsseg_sdk.backends.onnxruntime import saturates
 from fsseg_sdk.errors import BackendError, InputError
 from tests.quantised import tiny_fp16, tiny_int8
 from tests.test_onnx_safety import SPEC
@@ -73,7 +74,13 @@ def test_the_right_numbers_in_every_precision(backend: str, kind: tuple[str, str
     (precision, compute, flavour), (data, tolerance) = kind, NARROW[kind]
     spec = replace(SPEC, compute=compute, storage=compute, flavour=flavour)
     if (compute, flavour) not in backends._module(backend).FILES.get(precision, ()):
-        with pytest.raises(BackendError, match=f"backend '{backend}', precision: expected 'fp32'"):
+        words = (
+            r"backend 'openvino', graph: expected a file for int8: int8 s8s8, got int8 u8s8 .*"
+            r"The backend 'onnxruntime' takes what the bundle has\."
+            if precision == "int8"
+            else f"backend '{backend}', precision: expected 'fp32'"
+        )
+        with pytest.raises(BackendError, match=words):
             open_graph(data(), spec, backend=backend, precision=precision)
         return
     if precision == "bf16" and precision not in probed(backend).precisions:
@@ -87,8 +94,28 @@ def test_the_right_numbers_in_every_precision(backend: str, kind: tuple[str, str
     error = np.abs(features - tiny_features(BLOCKS)).max()
     assert 1e-6 < error <= tolerance  # no error at all would be another precision
     assert np.array_equal(graph.run({"image": BLOCKS})["features"], features)
-    slow = backend == "onnxruntime" and flavour == "s8s8"
-    assert bool(graph.warnings if hasattr(graph, "warnings") else ()) == slow
+    slow = backend == "onnxruntime" and (flavour == "s8s8" or precision == "fp16")
+    said = getattr(graph, "warnings", ())
+    assert bool([text for text in said if " is slow on " in text]) == slow
+    saturating = backend == "onnxruntime" and flavour == "u8s8" and saturates()
+    assert bool([text for text in said if "may saturate" in text]) == saturating
+
+
+def test_a_processor_that_may_saturate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the flags that Linux lists; elsewhere, and on other processors, nothing is claimed."""
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for flags, right in (("fpu avx2", True), ("avx512_vnni", False), ("avx2 avx_vnni", False)):
+        info.write_text(f"model name : avx512_vnni\nflags : {flags}\n")
+        assert saturates(str(info)) == right
+    assert not saturates(str(tmp_path / "none"))
+    info.write_text("flags : fpu\n")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not saturates(str(info))
+    monkeypatch.setattr("fsseg_sdk.backends.onnxruntime.saturates", lambda: True)
+    spec = replace(SPEC, compute="int8", storage="int8", flavour="u8s8")
+    graph = open_graph(tiny_int8("u8s8"), spec, backend="onnxruntime", threads=1)
+    assert "may saturate" in getattr(graph, "warnings")[0]  # noqa: B009 (not of the protocol)
 
 
 def probed(backend: str) -> backends.BackendStatus:

@@ -17,7 +17,7 @@ from fsseg_sdk.backends.onnx_check import check_onnx
 from fsseg_sdk.bundle import Bundle, write_bundle
 from fsseg_sdk.errors import BackendError, BundleError, TaskError
 from fsseg_sdk.segmenter import find_bundle
-from fsseg_sdk.verify import _TOLERANCES, compare_features, verify_bundle
+from fsseg_sdk.verify import _TOLERANCES, compare_features, compare_labels, verify_bundle
 from tests.archives import edited
 from tests.quantised import tiny_fp16, tiny_int8
 from tests.test_backends import INSTALLED
@@ -30,14 +30,14 @@ S8 = {"file": "encoder.s8s8.onnx", "storage": "int8", "compute": "int8", "flavou
 U8 = {"file": "encoder.u8s8.onnx", "storage": "int8", "compute": "int8", "flavour": "u8s8"}
 
 
-def data_of(entry: dict[str, str]) -> bytes:
+def data_of(entry: dict[str, Any]) -> bytes:
     flavour = entry.get("flavour")
     if flavour:
         return tiny_int8(flavour)
     return tiny_fp16() if entry["compute"] == "float16" else tiny_onnx()
 
 
-def several(path: Path, *files: dict[str, str]) -> Path:
+def several(path: Path, *files: dict[str, Any]) -> Path:
     """The tiny bundle with these files for its encoder."""
     manifest = tiny_manifest()
     encoder = manifest["graphs"]["encoder"]
@@ -229,7 +229,10 @@ def test_segmenting_in_every_precision(path: Path, backend: str, precision: str)
     asked = "fp32" if precision == "auto" else precision
     assert (segmenter.backend, segmenter.precision) == (backend, asked)
     assert dict(segmenter.precisions) == {"encoder": asked}
-    assert segmenter.warnings == ()
+    slow = (backend, precision) == ("onnxruntime", "fp16")
+    assert [text for text in segmenter.warnings if "may saturate" not in text] == [
+        text for text in segmenter.warnings if slow and "fp16 is slow" in text
+    ]
     image, mask = tiny_scene()
     result = segmenter.segment(image, mask, image)
     assert (result.backend, result.precision) == (backend, asked)
@@ -237,6 +240,15 @@ def test_segmenting_in_every_precision(path: Path, backend: str, precision: str)
     assert np.logical_and(result.mask, mask).sum() / union.sum() >= 0.9
     report = verify_bundle(path, backend=backend, precision=precision, threads=1)
     assert report.ok, report
+
+
+def test_auto_takes_the_backend_that_has_the_file(tmp_path: Path) -> None:
+    """OpenVINO, the first for int8, takes no u8s8; where it is installed that is said."""
+    segmenter = Segmenter.load(several(tmp_path / "x", U8), device="cpu", threads=1)
+    assert (segmenter.backend, segmenter.precision) == ("onnxruntime", "int8")
+    said = [text for text in segmenter.warnings if "'openvino' on 'cpu' was passed over" in text]
+    assert len(said) == ("openvino" in INSTALLED)
+    assert all("a file for int8: int8 s8s8, got int8 u8s8" in text for text in said)
 
 
 def test_the_slow_flavour_is_told(tmp_path: Path) -> None:
@@ -272,3 +284,35 @@ def test_the_comparison_of_narrow_features() -> None:
         far[2, 3] = np.nan
         assert not compare_features(expected, far, tolerance).ok
         assert not compare_features(expected, 0 * expected, tolerance).ok
+
+
+def test_the_comparison_of_narrow_labels() -> None:
+    """Any number of ties may fall the other way, and no pixel that is none; in fp32 few may."""
+    expected = np.zeros((20, 20), np.uint8)
+    expected[5:15, 5:15] = 1
+    found = expected.copy()
+    found[5:15, 5:10] = 0
+    logits = np.zeros((2, 20, 20), np.float32)
+    logits[0], logits[1] = 10.0, 10.0005
+    for precision, right in (("fp32", False), ("fp16", True), ("bf16", True), ("int8", True)):
+        assert compare_labels(expected, found, logits, _TOLERANCES[precision]).ok == right
+        logits[1, 6, 6] = 14.5
+        check = compare_labels(expected, found, logits, _TOLERANCES[precision])
+        assert not check.ok and "1 of them by a margin above" in check.detail
+        logits[1, 6, 6] = 10.0005
+
+
+@pytest.mark.parametrize("compute", ["float32", "int8"])
+def test_an_error_is_of_int8_alone(tmp_path: Path, compute: str) -> None:
+    """Read, written as 1.1, and refused where it is no number or not of an int8 file."""
+    entry: dict[str, Any] = {**(U8 if compute == "int8" else FULL), "error": 0.02}
+    if compute == "float32":
+        with pytest.raises(BundleError, match=r"encoder\.error: expected only fields"):
+            several(tmp_path / "x", entry)
+        return
+    bundle = Bundle.open(several(tmp_path / "x", FULL, entry))
+    assert [file.error for file in bundle.manifest.graphs["encoder"].files] == [None, 0.02]
+    assert Bundle.open(several(tmp_path / "y", entry)).manifest.format_version == "1.1.0"
+    for wrong in (-0.1, 2.0, "much", True):
+        with pytest.raises(BundleError, match=r"encoder\.error: expected a number from 0 to 1"):
+            several(tmp_path / "z", {**entry, "error": wrong})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.errors import BackendError, BundleError
 from fsseg_sdk.fields import Refusal
 from tests.archives import edited
+from tests.quantised import tiny_fp16, tiny_int8
 from tests.tiny import tiny_bundle, tiny_onnx
 
 IMAGE = TensorInfo("image", "float32", (-1, 3, 64, 64))
@@ -48,10 +50,31 @@ def changed(change: Callable[[onnx.ModelProto], object]) -> bytes:
 
 def test_what_it_reads() -> None:
     summary = check(tiny_onnx())
-    assert summary == OnnxSummary((IMAGE,), (FEATURES,), 17, 3, 4 * 16 * 4)
+    assert summary == OnnxSummary(
+        (IMAGE,), (FEATURES,), 17, 3, 4 * 16 * 4, "", frozenset(["float32"])
+    )
     assert check(tiny_onnx(half=True)).weight_bytes == 2 * 16 * 3 + 4 * 16
     half = changed(lambda model: model.graph.input[0].type.tensor_type.shape.dim[0].Clear())
     assert check(half).inputs == (IMAGE,)
+
+
+@pytest.mark.parametrize("claimed", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("data", "right", "products"),
+    [
+        (tiny_onnx(), "float32", {"float32"}),
+        (tiny_onnx(half=True), "float32", {"float32"}),  # stored in float16, behind a Cast
+        (tiny_fp16(), "float16", {"float16"}),
+        (tiny_int8("s8s8"), "int8", {"int8"}),
+    ],
+    ids=["float32", "stored-half", "float16", "int8"],
+)
+def test_what_a_file_computes_in(data: bytes, claimed: str, right: str, products: set[str]) -> None:
+    spec = replace(SPEC, compute=claimed)
+    if claimed == right:
+        assert check(data, spec).products == products
+    else:
+        assert f"expected a graph that computes in {claimed}" in refused(data, spec)
 
 
 DTYPES = ["float32", "float16", "float64", "int8", "uint8", "int32", "int64", "bool", "uint16",

@@ -9,8 +9,9 @@ A module is listed in `NAMES` and has
 - probe(data, spec, feeds, device): a BackendStatus, after running a small graph for real.
 
 `auto` tries the backends of `order`, each on its devices, passes over what a probe (once in a
-process) finds not to work here, and takes the first that can do what was asked. A backend that was
-named is used, or an error says why it cannot be: nothing falls back in silence.
+process) finds not to work here, and takes the first that can do what was asked. What it passed
+over although it is installed and its device is there stands in the graph's `warnings`. A backend
+that was named is used, or an error says why it cannot be: nothing falls back in silence.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from types import ModuleType
 
 import numpy as np
 
-from ..errors import BackendError, FssegError
+from ..errors import BackendError, FssegError, InputError
 from ..fields import Refusal
-from .choice import PRECISIONS, choose_files, held, shown
-from .graph import BackendStatus, Graph, GraphFile, GraphSpec, TensorInfo
+from .choice import PRECISIONS, Kinds, choose_files, find_file, held, shown
+from .graph import BackendStatus, Graph, GraphFile, GraphSpec, NotedGraph, TensorInfo
 from .onnx_check import check_onnx
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "GraphFile",
     "GraphSpec",
     "TensorInfo",
+    "file_for",
     "names",
     "open_graph",
     "open_graphs",
@@ -69,11 +71,16 @@ def names() -> tuple[str, ...]:
 
 
 def order(precision: str = "fp32") -> tuple[str, ...]:
-    """The backends that `auto` tries for a precision, first to last. On a CPU ONNX Runtime is the
-    faster in fp32 and OpenVINO in everything narrower (docs/deployment.md), so it goes last there.
-    """
+    """The backends that `auto` tries for a precision, first to last. On a CPU OpenVINO alone has
+    bf16, and it runs the s8s8 that is slow in ONNX Runtime, which goes last for these two."""
     last = "onnxruntime" if precision in ("bf16", "int8") else ""
     return tuple(sorted(ORDER, key=lambda name: name == last))
+
+
+def file_for(spec: GraphSpec, backend: str, precision: str) -> GraphFile | None:
+    """The file of a graph that a backend takes for a precision; None where there is none."""
+    kinds: Kinds = _module(backend).FILES
+    return find_file(spec, kinds.get(precision, ()))
 
 
 def open_graph(
@@ -113,28 +120,41 @@ def open_graphs(
     "auto" (fp32 if there is such a file, else what there is); a graph without a file for it runs
     in fp32. threads: None is FSSEG_NUM_THREADS or all usable cores. A file is checked (see
     `onnx_check`) before any runtime sees it. Raises BackendError, which says what to install
-    where that would help.
+    where that would help, and InputError for an environment variable that is out of range.
     """
     _check_asked(backend, precision)
     first = next(iter(specs.values()))
     data = _checked(specs, read)
     failures: list[FssegError] = []
     idle: list[str] = []  # why those do not work here that were passed over
+    notes: list[str] = []  # on what was passed over although it is installed and has its device
+
+    def known() -> dict[str, Kinds]:
+        return {name: _module(name).FILES for name in NAMES}
+
+    def failed(name: str, where: str, error: BackendError) -> None:
+        failures.append(error)
+        if _is_there(where):
+            notes.append(_passed_over(name, where, str(error)))
+
     for kind in held(first) if precision == "auto" else (precision,):
         for name, where in _places(backend, device, kind):
-            reason = _reason(name, where) if backend == "auto" else ""
-            if reason:
+            status = _probed(name, where) if backend == "auto" else None
+            if status is not None and not status.available:
+                reason = status.reason or f"{name} does not work on {where}"
                 idle.append(reason)
+                if status.version is not None and _is_there(where):  # installed
+                    notes.append(_passed_over(name, where, reason))
                 continue
             module = _module(name)
             try:
-                chosen = choose_files(specs, kind, name, module.FILES)
+                chosen = choose_files(specs, kind, name, module.FILES, known)
             except BackendError as error:
-                failures.append(error)
+                failed(name, where, error)
                 continue
             files = {graph: data(graph, file) for graph, (_, file) in chosen.items()}
             try:
-                return {
+                graphs: dict[str, Graph] = {
                     graph: module.open_graph(
                         files[graph],
                         specs[graph].only(file),
@@ -145,7 +165,12 @@ def open_graphs(
                     for graph, (own, file) in chosen.items()
                 }
             except BackendError as error:
-                failures.append(error)
+                failed(name, where, error)
+                continue
+            if notes:
+                encoder = next(iter(graphs))
+                graphs[encoder] = NotedGraph(graphs[encoder], tuple(dict.fromkeys(notes)))
+            return graphs
     reasons = dict.fromkeys([str(error) for error in failures] or idle)
     if len(failures) == 1 or (failures and len(reasons) == 1):
         raise failures[0]
@@ -203,7 +228,14 @@ def _checked(
 def probe() -> list[BackendStatus]:
     """Runs a small graph on each backend and device, and says how that went; never raises for a
     broken one."""
-    return [_probe(name, device) for name in NAMES for device in _module(name).devices()]
+    found = []
+    for name in NAMES:
+        for device in _module(name).devices():
+            try:
+                found.append(_probe(name, device))
+            except InputError as error:  # of an environment variable; loading raises it
+                found.append(BackendStatus(name, False, str(error), None, device, ()))
+    return found
 
 
 def _probe(name: str, device: str) -> BackendStatus:
@@ -215,10 +247,15 @@ def _probe(name: str, device: str) -> BackendStatus:
 _probed = cache(_probe)
 
 
-def _reason(name: str, device: str) -> str:
-    """Why a backend does not work here, as a probe found once in this process; "" if it does."""
-    status = _probed(name, device)
-    return "" if status.available else status.reason or f"{name} does not work on {device}"
+def _is_there(device: str) -> bool:
+    """Whether the machine has that device: without a driver nobody waits for a GPU."""
+    from .tensorrt.driver import probe_driver
+
+    return device == "cpu" or bool(probe_driver().devices)
+
+
+def _passed_over(name: str, device: str, reason: str) -> str:
+    return f"the backend {name!r} on {device!r} was passed over: {reason}"
 
 
 def _module(name: str) -> ModuleType:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from ..errors import BackendError, InputError
 from .graph import TensorInfo
 
-__all__ = ["check_feeds", "check_outputs", "check_process", "choose_threads", "one_line"]
+__all__ = [
+    "check_feeds",
+    "check_outputs",
+    "check_process",
+    "choose_threads",
+    "one_line",
+    "printable",
+]
 
 
 def check_feeds(
@@ -99,7 +106,12 @@ def choose_threads(threads: int | None) -> int:
     return given
 
 
+def printable(text: str) -> str:
+    """What a library said, without what would reach a terminal as a command, on one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def one_line(error: BaseException, most: int = 300) -> str:
     """A runtime's error message, fit for one of ours."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(str(error)) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 1]}…"

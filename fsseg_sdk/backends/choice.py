@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BackendError
 from .graph import GraphFile, GraphSpec
@@ -37,10 +37,15 @@ def find_file(spec: GraphSpec, kinds: Sequence[tuple[str, str]]) -> GraphFile | 
 
 
 def choose_files(
-    specs: Mapping[str, GraphSpec], precision: str, backend: str, kinds: Kinds
+    specs: Mapping[str, GraphSpec],
+    precision: str,
+    backend: str,
+    kinds: Kinds,
+    known: Callable[[], Mapping[str, Kinds]] = dict,
 ) -> dict[str, tuple[str, GraphFile]]:
     """For each graph (precision, file). The first graph, the encoder, must have a file for the
-    precision; the others run in fp32 where they have none. Raises BackendError."""
+    precision; the others run in fp32 where they have none. Raises BackendError, which names those
+    of `known`, all backends with their files, that would take one."""
     if precision not in kinds:
         raise BackendError(
             f"backend {backend!r}, precision",
@@ -60,10 +65,16 @@ def choose_files(
                 f"backend {backend!r}, {shown(name)}",
                 expected=f"a file for {precision}: {_words(kinds[precision])}",
                 got=", ".join(map(str, spec.files)),
-                remedy=f"Export the bundle with '--precision {precision}', or leave the precision "
-                "at 'auto'.",
+                remedy=_elsewhere(spec, precision, known()),
             )
     return chosen
+
+
+def _elsewhere(spec: GraphSpec, precision: str, known: Mapping[str, Kinds]) -> str:
+    takers = [name for name, kinds in known.items() if find_file(spec, kinds.get(precision, ()))]
+    if takers:
+        return f"The backend {' or '.join(map(repr, takers))} takes what the bundle has."
+    return f"Export the bundle with '--precision {precision}', or leave the precision at 'auto'."
 
 
 def shown(name: str) -> str:

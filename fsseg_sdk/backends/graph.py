@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-__all__ = ["BackendStatus", "Graph", "GraphFile", "GraphSpec", "TensorInfo"]
+__all__ = ["BackendStatus", "Graph", "GraphFile", "GraphSpec", "NotedGraph", "TensorInfo"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,16 @@ class GraphFile:
     file: the member that holds it. storage: the type of its weights in the file; compute: the
     type that it calculates in ("float16" weights behind a Cast compute in "float32"). flavour, of
     compute "int8": how it is quantised: "s8s8" (activations int8, zero point 0), "u8s8"
-    (activations uint8), "" where nobody says.
+    (activations uint8), "" where nobody says. error: how far its features are from float32's, the
+    root of the squared error over the squared value, of the bundle's golden picture; None where
+    nobody says.
     """
 
     file: str
     storage: str = "float32"
     compute: str = "float32"
     flavour: str = ""
+    error: float | None = None
 
     def __str__(self) -> str:
         return f"{self.compute} {self.flavour}".rstrip() + f" ({self.file})"
@@ -61,11 +64,13 @@ class GraphSpec:
     compute: str = "float32"
     flavour: str = ""
     others: tuple[GraphFile, ...] = ()
+    error: float | None = None
 
     @property
     def files(self) -> tuple[GraphFile, ...]:
         """All files, the first one first."""
-        return (GraphFile(self.file, self.storage, self.compute, self.flavour), *self.others)
+        first = GraphFile(self.file, self.storage, self.compute, self.flavour, self.error)
+        return (first, *self.others)
 
     def only(self, file: GraphFile) -> GraphSpec:
         """The graph with that file alone."""
@@ -76,6 +81,7 @@ class GraphSpec:
             compute=file.compute,
             flavour=file.flavour,
             others=(),
+            error=file.error,
         )
 
 
@@ -104,6 +110,23 @@ class Graph(Protocol):
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs for one array per input, in the types and shapes that are declared."""
         ...
+
+
+class NotedGraph:
+    """A graph with more to say than it says itself; everything else is the graph's own."""
+
+    def __init__(self, graph: Graph, notes: tuple[str, ...]) -> None:
+        self.graph, self._notes = graph, notes
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self.backend, self.device, self.precision = graph.backend, graph.device, graph.precision
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        own: tuple[str, ...] = getattr(self.graph, "warnings", ())
+        return (*self._notes, *own)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self.graph.run(feeds)
 
 
 @dataclass(frozen=True)

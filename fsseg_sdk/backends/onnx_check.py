@@ -3,9 +3,9 @@
 Refused: weights outside the file, operators of other domains than ONNX's own, control flow, local
 functions, tensors whose stated size is not the size of their data, messages that are cut off or
 read differently by different parsers, ORT's other format, names that nobody defines, and inputs
-or outputs other than the manifest's, and a file that is quantised in another way than the manifest
-says. What passes may still be more than a runtime can do; and a
-runtime has bugs of its own (docs/security.md).
+or outputs other than the manifest's, and a file that is quantised in another way, or multiplies
+with weights of another type, than the manifest says. What passes may still be more than a runtime
+can do; and a runtime has bugs of its own (docs/security.md).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ MAX_NODES = 50_000
 MAX_LENGTH = 1 << 40  # of one axis
 MAX_ZEROS = 1 << 14  # zero points in one tensor
 _DOMAINS = (b"", b"ai.onnx")
+_TYPES = {1: "float32", 3: "int8", 10: "float16", 16: "bfloat16"}  # of weights that multiply
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+_CARRIES = ("Identity", "Reshape", "Transpose")  # the type of their first input
 _STORES = {  # where a tensor keeps its values: bytes of one, 0 for variable length
     "raw_data": 1, "float_data": 4, "int32_data": 0, "int64_data": 0, "double_data": 8,
     "uint64_data": 0,
@@ -34,7 +37,8 @@ _STORES = {  # where a tensor keeps its values: bytes of one, 0 for variable len
 @dataclass(frozen=True)
 class OnnxSummary:
     """What a checked ONNX file holds. A free axis is -1 in the shapes. quantised: "s8s8" where
-    QuantizeLinear makes int8 with zero point 0, "u8s8" where it makes uint8, "mixed", or ""."""
+    QuantizeLinear makes int8 with zero point 0, "u8s8" where it makes uint8, "mixed", or "".
+    products: types in which weights go into Conv, Gemm and MatMul ("int8": dequantised there)."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -42,6 +46,7 @@ class OnnxSummary:
     nodes: int
     weight_bytes: int
     quantised: str = ""
+    products: frozenset[str] = frozenset()
 
 
 def check_onnx(data: bytes, spec: GraphSpec, refuse: Refusal) -> OnnxSummary:
@@ -72,6 +77,19 @@ def check_onnx(data: bytes, spec: GraphSpec, refuse: Refusal) -> OnnxSummary:
             part,
             expected=f"a graph that computes in {spec.compute} {spec.flavour}".rstrip(),
             got=f"one with {summary.quantised or 'no'} quantised activations",
+        )
+    # Some layers may stay in float32, whatever the rest computes in.
+    others = {spec.compute} if spec.compute == "float32" else {spec.compute, "float32"}
+    wrong = summary.products - others
+    if (
+        spec.compute != "int8"
+        and summary.products
+        and (wrong or spec.compute not in summary.products)
+    ):
+        raise refuse(
+            part,
+            expected=f"a graph that computes in {spec.compute}",
+            got=f"one that multiplies with weights in {', '.join(sorted(summary.products))}",
         )
     return summary
 
@@ -113,8 +131,9 @@ def _model(data: bytes) -> OnnxSummary:
     defined = {b""}  # an input that is left out
     weight_bytes = 0
     zeros: dict[bytes, str] = {}
+    types: dict[bytes, str] = {}  # of weights, and of what is made of them alone
     for span in graph.spans("initializer"):
-        name, size, zeros[name] = _tensor(data, span)
+        name, size, zeros[name], types[name] = _tensor(data, span)
         _define(defined, name)
         weight_bytes += size
     inputs = []
@@ -123,25 +142,36 @@ def _model(data: bytes) -> OnnxSummary:
         if info.name.encode() not in defined:  # else the default of an initializer, as of old
             inputs.append(info)
             _define(defined, info.name.encode())
-    quantised = {_node(data, span, defined, zeros) for span in nodes} - {""}
+    products: set[str] = set()
+    quantised = {_node(data, span, defined, zeros, types, products) for span in nodes} - {""}
     outputs = tuple(_value_info(data, span) for span in graph.spans("output"))
     for info in outputs:
         if info.name.encode() not in defined:
             raise MalformedError(f"the output {info.name!r}, which no node computes")
     flavour = quantised.pop() if len(quantised) == 1 else "mixed" if quantised else ""
-    return OnnxSummary(tuple(inputs), outputs, opset, len(nodes), weight_bytes, flavour)
+    found = frozenset(products & set(_TYPES.values()))
+    return OnnxSummary(tuple(inputs), outputs, opset, len(nodes), weight_bytes, flavour, found)
 
 
-def _node(data: bytes, span: Span, defined: set[bytes], zeros: Mapping[bytes, str]) -> str:
-    """Checks it; what it makes, if it quantises: as `OnnxSummary.quantised`."""
+def _node(
+    data: bytes,
+    span: Span,
+    defined: set[bytes],
+    zeros: Mapping[bytes, str],
+    types: dict[bytes, str],
+    products: set[str],
+) -> str:
+    """Checks it; what it makes, if it quantises: as `OnnxSummary.quantised`. Notes the types of
+    its results if they are made of weights, and what it multiplies with."""
     node = parse(data, span, schema.NODE, "node")
     node.require("op_type", "output")
-    operator, _ = node.text("op_type"), node.text("name")
+    operator, _, to = node.text("op_type"), node.text("name"), 0
     if node.bytes("domain") not in _DOMAINS:
         raise MalformedError(f"the operator {operator!r} of the domain {node.text('domain')!r}")
     for place in node.spans("attribute"):
         attribute = parse(data, place, schema.ATTRIBUTE, "attribute")
-        attribute.text("name")
+        if attribute.text("name") == "to" and operator == "Cast":
+            to = attribute.number("i")
         attribute.count("floats", 4)
         attribute.count("ints", 0)
         for tensor in (*attribute.spans("t"), *attribute.spans("tensors")):
@@ -152,9 +182,15 @@ def _node(data: bytes, span: Span, defined: set[bytes], zeros: Mapping[bytes, st
     for begin, end in node.spans("output"):
         if begin < end:
             _define(defined, data[begin:end])
+    given = [data[begin:end] for begin, end in node.spans("input")]
+    if given[:1] and given[0] in types and operator in ("Cast", "DequantizeLinear", *_CARRIES):
+        made = {"Cast": _TYPES.get(to, ""), "DequantizeLinear": "int8"}
+        begin, end = node.spans("output")[0]
+        types[data[begin:end]] = made.get(operator, types[given[0]])
+    if operator in _PRODUCTS:
+        products.update(types[name] for name in given[:2] if name in types)
     if operator != "QuantizeLinear":
         return ""
-    given = [data[begin:end] for begin, end in node.spans("input")]
     return zeros.get(given[2] if len(given) > 2 else b"", "") or "mixed"
 
 
@@ -165,9 +201,9 @@ def _define(defined: set[bytes], name: bytes) -> None:
     defined.add(name)
 
 
-def _tensor(data: bytes, span: Span) -> tuple[bytes, int, str]:
-    """Name and bytes of a tensor whose data is all there, and nothing beside it; and the flavour
-    of what is quantised with it as zero point, "" where it can be none."""
+def _tensor(data: bytes, span: Span) -> tuple[bytes, int, str, str]:
+    """Name and bytes of a tensor whose data is all there, and nothing beside it; the flavour of
+    what is quantised with it as zero point, "" where it can be none; and its type."""
     tensor = parse(data, span, schema.TENSOR, "tensor")
     name, kind = tensor.bytes("name"), tensor.number("data_type")
     shown = _shown(name)
@@ -198,7 +234,7 @@ def _tensor(data: bytes, span: Span) -> tuple[bytes, int, str]:
         raw = tensor.bytes("raw_data").count(0) == count
         typed = not (stores == ["raw_data"] or any(tensor.numbers("int32_data", MAX_ZEROS)))
         flavour = "s8s8" if raw or typed else ""
-    return name, size, flavour
+    return name, size, flavour, _TYPES.get(kind, "")
 
 
 def _value_info(data: bytes, span: Span) -> TensorInfo:

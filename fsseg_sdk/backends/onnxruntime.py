@@ -1,13 +1,14 @@
 """ONNX Runtime: on the CPU in float32 and int8, on NVIDIA GPUs by its CUDA provider.
 
 int8 on the CPU wants activations in uint8 (u8s8). The symmetric s8s8 flavour, which TensorRT needs,
-runs two to three times slower there, so such a graph carries a warning. float16 is not faster on a
+takes a slow path there, so such a graph carries a warning. float16 is not faster on a
 CPU, where ONNX Runtime converts to float32 around each operator; on a GPU it is.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -38,10 +39,21 @@ _CUDA_OPTIONS = {
     "use_tf32": "0",  # else float32 has 11 bits of 24 on Ampere and newer
     "arena_extend_strategy": "kSameAsRequested",  # by default it takes powers of two
 }
-_SLOW = (
-    "int8 in the flavour s8s8 is slow on ONNX Runtime's CPU: export u8s8, or use the backend "
-    "'openvino'"
+_WARNINGS = {
+    ("int8", "s8s8"): "int8 in the flavour s8s8 is slow on ONNX Runtime's CPU: export u8s8, or use "
+    "the backend 'openvino'",
+    (
+        "float16",
+        "",
+    ): "fp16 is slow on ONNX Runtime's CPU, which converts to float32 and back around "
+    "each operator: use fp32",
+}
+_SATURATES = (
+    "this processor multiplies int8 without VNNI, where ONNX Runtime's sums of two products may "
+    "saturate: compare with 'fsseg bundle verify', or use fp32"
 )
+_X86 = ("x86_64", "amd64")
+_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}
 
 
 class OnnxRuntimeGraph:
@@ -129,15 +141,32 @@ def open_graph(
     count = choose_threads(threads)
     if device == "cpu":
         session = open_session(runtime, data, spec, [CPU], count, NAME)
-        slow = (spec.compute, spec.flavour) == ("int8", "s8s8")
-        return OnnxRuntimeGraph(
-            session, spec, precision=precision, warnings=(_SLOW,) if slow else ()
-        )
+        return OnnxRuntimeGraph(session, spec, precision=precision, warnings=_cpu_warnings(spec))
     preload_cuda(runtime)
     session = open_session(runtime, data, spec, [(CUDA, dict(_CUDA_OPTIONS)), CPU], count, NAME)
     graph = OnnxRuntimeGraph(session, spec, device=device, precision=precision)
     graph.warm_up()
     return graph
+
+
+def _cpu_warnings(spec: GraphSpec) -> tuple[str, ...]:
+    kind = spec.compute, spec.flavour
+    if kind == ("int8", "u8s8") and saturates():
+        return (_SATURATES,)
+    return (_WARNINGS[kind],) if kind in _WARNINGS else ()
+
+
+def saturates(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether uint8 by int8 goes through 16-bit sums here: x86 without VNNI, as far as the system
+    says."""
+    if platform.machine().lower() not in _X86:
+        return False
+    try:
+        with open(cpuinfo, encoding="utf-8", errors="replace") as file:
+            words = {word for line in file if line.startswith("flags") for word in line.split()}
+    except OSError:
+        return False  # no Linux
+    return bool(words) and not words & _DOT_PRODUCTS
 
 
 def preload_cuda(runtime: Any) -> None:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 from ..errors import BackendError
 from .file import Engine, Header, pack, read_engine, read_header
-from .folder import Folder, default_folder, default_most_bytes
+from .folder import SIZE_VARIABLE, Folder, UnwritableError, default_folder, default_most_bytes
 from .key import EngineKey, differences
 
 __all__ = ["Built", "Entry", "EngineCache", "Obtained"]
 
 SUFFIX, TIMING = ".engine", ".timing"
-# What differs in these never comes back on this machine; another GPU may be used again tomorrow.
-_PASSING = ("runtime_version", "driver", "cuda")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ class Entry:
 
 
 class EngineCache:
-    """A folder of engines with a cap on its size; what was used longest ago goes first.
+    """A folder of engines with a cap on its size; what was used longest ago goes first. Engines for
+    two drivers or TensorRTs (two containers with one home) lie side by side.
 
     folder, most_bytes: by default FSSEG_ENGINE_CACHE and FSSEG_ENGINE_CACHE_MIB, or
     ~/.cache/fsseg_sdk/engines and 4 GiB.
@@ -73,8 +72,11 @@ class EngineCache:
 
     def find(self, key: EngineKey) -> Engine | str:
         """The engine for `key`, or the reason why there is none."""
-        if not self.folder.check():
-            return "no engine has been built here yet"
+        try:
+            if not self.folder.check():
+                return "no engine has been built here yet"
+        except UnwritableError as error:
+            return f"nothing can be kept here: {error.got}"
         path = self._path(key)
         try:
             if path.exists() or path.is_symlink():
@@ -101,25 +103,31 @@ class EngineCache:
 
         refused: why an engine that was found is of no use after all; it is built anew then.
         starting: called with the reason before a build; waiting: called if another process builds.
-        A folder that is full does not lose the plan: see `Obtained.unkept`. Raises BackendError for
-        a folder that is not private, and whatever `build` raises.
+        A folder that is full, read-only or cannot be made does not lose the plan: see
+        `Obtained.unkept`. Raises BackendError for a folder that is not private, and whatever
+        `build` raises.
         """
         begin = perf_counter()
         found = refused or self.find(key)
         spent = perf_counter() - begin
         if isinstance(found, Engine):
             return _kept(found, self._path(key), spent)
-        with self.folder.locked(waiting):
+        with ExitStack() as held:
+            unkept = ""
+            try:
+                held.enter_context(self.folder.locked(waiting))
+            except UnwritableError as error:
+                unkept = str(error)
             again = refused or self.find(key)  # another process may have built it meanwhile
             if isinstance(again, Engine):
                 return _kept(again, self._path(key), spent)
             if starting is not None:
                 starting(again)
-            built = build()
+            built, path = build(), None
             try:
-                path, unkept = self._put(key, built), ""
+                path = None if unkept else self._put(key, built)
             except BackendError as error:
-                path, unkept = None, str(error)
+                unkept = str(error)
         return Obtained(built.plan, path, again, unkept, built.notes, spent)
 
     def entries(self) -> list[Entry]:
@@ -156,32 +164,50 @@ class EngineCache:
             found = read_engine(self._path(timing, TIMING), timing)
         except BackendError:
             return None
-        return bytes(found.plan) if isinstance(found, Engine) else None
+        if not isinstance(found, Engine):
+            return None
+        with suppress(OSError):
+            os.utime(self._path(timing, TIMING))
+        return bytes(found.plan)
 
     def write_timing(self, key: EngineKey, data: bytes) -> None:
         """Keeps measurements for the next build; a folder that is full loses no more than these."""
         timing = _timing_key(key)
         with suppress(BackendError):
-            self.folder.write(self._path(timing, TIMING).name, (pack(timing, data, {}), data))
+            self._keep(self._path(timing, TIMING).name, pack(timing, data, {}), data)
 
     def _path(self, key: EngineKey, suffix: str = SUFFIX) -> Path:
         return self.folder.path / f"{key.graph}-{key.digest}{suffix}"
 
     def _put(self, key: EngineKey, built: Built) -> Path:
-        """Under the lock. What can never fit again makes room first."""
-        for entry in self.entries():
-            if entry.header is None or _outdated(entry.header.key, key):
-                entry.path.unlink(missing_ok=True)
-        head = pack(key, built.plan, built.notes)
-        self._evict(self.most_bytes - len(head) - memoryview(built.plan).nbytes)
-        return self.folder.write(self._path(key).name, (head, built.plan))
+        return self._keep(self._path(key).name, pack(key, built.plan, built.notes), built.plan)
 
-    def _evict(self, most: int) -> None:
+    def _keep(self, name: str, head: bytes, plan: bytes | memoryview) -> Path:
+        """Under the lock. What was used longest ago makes room first, engine or measurement; a
+        file beyond the cap by itself is an error, and nothing goes for it."""
+        size = len(head) + memoryview(plan).nbytes
+        if size > self.most_bytes:
+            raise BackendError(
+                f"engine cache {str(self.folder.path)!r}",
+                expected=f"at most {self.most_bytes} bytes, the cap",
+                got=f"{size} bytes of {name}",
+                remedy=f"Set {SIZE_VARIABLE} to more.",
+            )
+        self._evict(self.most_bytes - size, name)
+        return self.folder.write(name, (head, plan))
+
+    def _evict(self, most: int, replaced: str) -> None:
+        used = []
+        for path in (*self.folder.files(SUFFIX), *self.folder.files(TIMING)):
+            with suppress(OSError):
+                status = path.stat()
+                if path.name != replaced:
+                    used.append((-status.st_mtime, path.name, status.st_size, path))
         total = 0
-        for entry in self.entries():
-            total += entry.bytes
+        for _, _, size, path in sorted(used):
+            total += size
             if total > most:
-                entry.path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def _nearest(self, key: EngineKey) -> str:
         """In what the most similar engine of the cache differs."""
@@ -199,12 +225,6 @@ class EngineCache:
 def _timing_key(key: EngineKey) -> EngineKey:
     """Measurements hold for a device and a library, whatever the graph."""
     return replace(key, graph="timing", onnx_sha256="0" * 64, precision="any", profiles=(), dla=-1)
-
-
-def _outdated(found: EngineKey, wanted: EngineKey) -> bool:
-    """The same engine for an earlier driver or library."""
-    changed = {name for name in found.to_json() if getattr(found, name) != getattr(wanted, name)}
-    return bool(changed) and changed <= set(_PASSING)
 
 
 def _kept(engine: Engine, path: Path, seconds: float) -> Obtained:

@@ -9,6 +9,7 @@ folder helps (see `folder`).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import stat
@@ -50,19 +51,28 @@ class Engine:
 
 
 def pack(key: EngineKey, plan: bytes | memoryview, build: Mapping[str, object]) -> bytes:
-    """The head of an engine's file; the plan follows it."""
-    header = {
-        "format": FORMAT,
-        "format_version": ".".join(map(str, VERSION)),
-        "key": key.to_json(),
-        "plan": {"sha256": hashlib.sha256(plan).hexdigest(), "bytes": memoryview(plan).nbytes},
-        "build": dict(build),
-    }
-    text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
-    if len(text) > MAX_HEADER:
-        header["build"] = {}  # a log that is too long is no reason to lose an engine
-        text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
-    return _PREFIX.pack(MAGIC, len(text)) + text
+    """The head of an engine's file; the plan follows it. It can be read again, or BackendError."""
+    described = {"sha256": hashlib.sha256(plan).hexdigest(), "bytes": memoryview(plan).nbytes}
+    faults = []
+    for notes in (dict(build), {}):  # a log that is too long, or odd, is no reason to lose one
+        header = {
+            "format": FORMAT,
+            "format_version": ".".join(map(str, VERSION)),
+            "key": key.to_json(),
+            "plan": described,
+            "build": notes,
+        }
+        try:
+            text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
+            head = _PREFIX.pack(MAGIC, len(text)) + text
+            if _parse(Path(key.graph), head)[0].key == key:
+                return head
+            faults.append("another key, when it is read again")
+        except FssegError as error:
+            faults.append(f"{error.argument}: {error.got}")
+        except (TypeError, ValueError) as error:  # no JSON, no UTF-8
+            faults.append(str(error))
+    raise _refusal(Path(key.graph))("header", expected="one that can be read again", got=faults[-1])
 
 
 def read_header(path: Path) -> Header:
@@ -102,9 +112,21 @@ def _read(path: Path, *, whole: bool) -> tuple[bytes, int]:
             if status.st_size > MAX_PLAN:
                 raise _damaged(path, f"at most {MAX_PLAN} bytes", f"{status.st_size}")
             wanted = status.st_size if whole else min(status.st_size, _PREFIX.size + MAX_HEADER)
-            return file.read(wanted), status.st_size
+            return read_whole(file, wanted), status.st_size
     except OSError as error:
         raise _damaged(path, "a file that can be read", error.strerror or str(error)) from error
+
+
+def read_whole(file: io.RawIOBase, size: int) -> bytes:
+    """`size` bytes, or as many as there are: Linux gives no more than 2 GiB at once."""
+    data = bytearray(size)
+    at = 0
+    while at < size:
+        count = file.readinto(memoryview(data)[at:])
+        if not count:
+            break
+        at += count
+    return bytes(memoryview(data)[:at])
 
 
 def _parse(path: Path, data: bytes) -> tuple[Header, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BackendError, InputError
 
-__all__ = ["Folder", "default_folder", "default_most_bytes"]
+__all__ = ["Folder", "UnwritableError", "default_folder", "default_most_bytes"]
 
 VARIABLE = "FSSEG_ENGINE_CACHE"
 SIZE_VARIABLE = "FSSEG_ENGINE_CACHE_MIB"
@@ -24,13 +24,26 @@ _LOCK = "lock"
 _POLL_SECONDS = 0.1
 
 
+class UnwritableError(BackendError):
+    """A folder in which nothing can be kept; what was to be kept may still be used once."""
+
+
 def default_folder() -> Path:
-    """FSSEG_ENGINE_CACHE, or fsseg_sdk/engines in the user's folder for caches."""
+    """FSSEG_ENGINE_CACHE, or fsseg_sdk/engines in the user's folder for caches. BackendError for a
+    user without a home."""
     given = os.environ.get(VARIABLE, "")
     if given:
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "fsseg_sdk" / "engines"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "fsseg_sdk" / "engines"
+    except RuntimeError as error:  # no HOME, and no such user in the system's list
+        raise BackendError(
+            "engine cache",
+            expected="a user with a home folder",
+            got="none",
+            remedy=f"Set {VARIABLE} to a folder that only this user can write to.",
+        ) from error
 
 
 def default_most_bytes() -> int:
@@ -53,13 +66,14 @@ class Folder:
         self.path = path
 
     def make(self) -> None:
-        """The folder, private; BackendError where it cannot be made or others can write to it."""
+        """The folder, private; UnwritableError where it cannot be made, BackendError where others
+        can write to it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._unwritable(error) from error
         self.check()
 
     def check(self) -> bool:
@@ -69,7 +83,7 @@ class Folder:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._unwritable(error) from error
         if not stat.S_ISDIR(status.st_mode):
             raise self._unusable("something that is no folder")
         if status.st_uid != os.geteuid():
@@ -132,7 +146,7 @@ class Folder:
                 self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._unwritable(error) from error
         try:
             while not _try_lock(descriptor, self):
                 if waiting is not None:
@@ -144,7 +158,19 @@ class Folder:
                     rest.unlink()
             yield
         finally:
+            # Closing alone would leave it to a process that was forked meanwhile.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+    def _unwritable(self, error: OSError) -> UnwritableError:
+        return UnwritableError(
+            f"engine cache {str(self.path)!r}",
+            expected="a folder that can be written to",
+            got=error.strerror or str(error),
+            remedy=f"Make it writable, or set {VARIABLE} to another folder; until then engines are "
+            "built at every start.",
+        )
 
     def _unusable(self, got: str) -> BackendError:
         return BackendError(
@@ -161,5 +187,5 @@ def _try_lock(descriptor: int, folder: Folder) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
             return False
-        raise folder._unusable(f"one without locks ({error.strerror})") from error
+        raise folder._unwritable(error) from error  # no locks there
     return True

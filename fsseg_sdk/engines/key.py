@@ -11,6 +11,8 @@ from ..fields import Fields
 
 __all__ = ["EngineKey", "differences", "read_key"]
 
+BUILDER = 1
+"""How this package builds engines: raised when the same ONNX file becomes another engine."""
 _TEXTS = ("runtime", "runtime_version", "system", "gpu", "compute_capability", "driver", "cuda")
 
 
@@ -22,7 +24,7 @@ class EngineKey:
     its library. system: operating system and processor. gpu, compute_capability, multiprocessors,
     driver, cuda: of the device; "none" and 0 where an engine is built without one. precision: what
     it computes in. profiles: of each input with free axes, the shapes it serves. dla: the core of
-    the deep learning accelerator, -1 for the GPU.
+    the deep learning accelerator, -1 for the GPU. builder: see `BUILDER`.
     """
 
     graph: str
@@ -38,6 +40,7 @@ class EngineKey:
     precision: str
     profiles: tuple[str, ...]
     dla: int = -1
+    builder: int = BUILDER
 
     @property
     def digest(self) -> str:
@@ -70,6 +73,7 @@ def read_key(entry: Fields) -> EngineKey:
         precision=entry.text("precision", r"[a-z0-9]{1,16}", "a precision"),
         profiles=tuple(entry_profiles),
         dla=entry.integer("dla", -1, 63),
+        builder=entry.integer("builder", 1, 1 << 20),
     )
     entry.end()
     return key

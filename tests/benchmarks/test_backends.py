@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.backends import main
+from export.accuracy import Cost, Judge
 from tests.benchmarks.conftest import write_set
 from tests.tiny import tiny_bundle
 
@@ -31,3 +32,18 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
     with pytest.raises(SystemExit):
         main(["--seconds", "0"])
+
+
+def test_a_precision_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default int8 may lose half a point: where it loses more, the others have their rows."""
+    bundle = tiny_bundle(tmp_path / "tiny.fsseg")
+    monkeypatch.setattr(Judge, "cost", lambda *given: Cost(10.0, 3.0, 2.0, 4.0))
+    out = tmp_path / "figures.json"
+    assert main(["--bundle", str(bundle), "--seconds", "0.05", "--json", str(out)]) == 0
+    (result,) = [v for k, v in json.loads(out.read_text()).items() if k.endswith("tiny.fsseg")]
+    assert {row["precision"] for row in result["rows"]} >= {"fp32", "fp16"}
+    assert "int8" not in {row["precision"] for row in result["rows"]}
+    assert any(text.startswith("int8: int8 loses 0.5 points") for text in result["refused"])
+    assert "feature error" in capsys.readouterr().out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from fsseg_sdk.engines import Built, Engine, EngineCache, EngineKey, default_folder, differences
+from fsseg_sdk.engines.file import read_whole
 from fsseg_sdk.errors import BackendError, InputError
 
 KEY = EngineKey(
@@ -26,6 +29,7 @@ OTHERS = {
     "graph": "head", "onnx_sha256": "1" * 64, "runtime": "tensorrt-rtx", "runtime_version": "11.4",
     "system": "linux-x86_64", "gpu": "H200", "compute_capability": "9.0", "multiprocessors": 132,
     "driver": "560.1", "cuda": "13.0", "precision": "fp32", "profiles": ("image 1 1 1",), "dla": 0,
+    "builder": 2,
 }  # fmt: skip
 PLAN = bytes(range(256)) * 8
 
@@ -85,12 +89,40 @@ def test_the_reason_in_words(cache: EngineCache) -> None:
     assert reason == "driver is 560.1 here, 540.4 in the engine"  # the nearest one
 
 
-def test_what_never_fits_again_goes(cache: EngineCache) -> None:
-    """An update of the driver or of TensorRT; another GPU may come back."""
-    old, other = put(cache), put(cache, replace(KEY, gpu="Thor", driver="999"))
-    put(cache, replace(KEY, driver="560.1"))
-    assert not old.exists() and other.exists()
-    assert put(cache, replace(KEY, precision="fp32")) and len(cache.entries()) == 3
+def test_two_versions_share_a_folder(cache: EngineCache) -> None:
+    """Two containers with one home: neither deletes what the other has built."""
+    ways = [KEY, replace(KEY, driver="560.1"), replace(KEY, runtime_version="11.4")]
+    paths = [put(cache, key) for key in ways]
+    assert all(path.exists() for path in paths)
+    assert [cache.obtain(key, never).path for key in ways] == paths
+
+
+def test_text_that_no_header_takes(cache: EngineCache) -> None:
+    """A library's control characters cost the notes, never the engine; in a key it is said."""
+    notes = {"log": ["\x1b[31merror\x00", "\ud800"], "seconds": float("nan")}
+    assert cache.obtain(KEY, lambda: Built(PLAN, notes)).unkept == ""
+    assert cache.obtain(KEY, never).notes == {}
+    odd = replace(KEY, gpu="\x1b[2J")
+    obtained = cache.obtain(odd, lambda: Built(PLAN, {}))
+    assert obtained.path is None and bytes(obtained.plan) == PLAN
+    assert "header: expected one that can be read again" in obtained.unkept
+    assert len(cache.entries()) == 1
+
+
+def test_a_file_that_comes_in_pieces() -> None:
+    """Linux reads at most 2 GiB at once."""
+
+    class Slow(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def readinto(self, buffer: Any) -> int:
+            count = min(7, len(buffer), len(self.data))
+            buffer[:count], self.data = self.data[:count], self.data[count:]
+            return count
+
+    assert read_whole(Slow(PLAN), len(PLAN)) == PLAN
+    assert read_whole(Slow(PLAN[:50]), len(PLAN)) == PLAN[:50]
 
 
 def cut(data: bytes, size: int) -> bytes:
@@ -189,11 +221,44 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BackendError, match="something that is no folder"):
         put(EngineCache(tmp_path / "file"))
-    with pytest.raises(BackendError, match="Not a directory"):
-        put(EngineCache(tmp_path / "file" / "engines"))
+    obtained = EngineCache(tmp_path / "file" / "engines").obtain(KEY, lambda: Built(PLAN, {}))
+    assert (bytes(obtained.plan), obtained.path) == (PLAN, None)
+    assert "File exists" in obtained.unkept and "chmod" not in obtained.unkept
     assert EngineCache(tmp_path / "nothing").entries() == []
     assert EngineCache(tmp_path / "nothing").clear() == []
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_that_is_read_only(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """The plan is used once, as with a full disk; what is there already is found."""
+    if made:
+        put(cache)
+
+    def refuse(*given: Any, **more: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    opening = os.open
+    monkeypatch.setattr(Path, "mkdir", refuse if not made else Path.mkdir)
+    monkeypatch.setattr(os, "open", lambda *a, **k: refuse() if a[1] & os.O_CREAT else opening(*a))
+    if made:
+        assert isinstance(cache.find(KEY), Engine)
+    obtained = cache.obtain(replace(KEY, gpu="H200"), lambda: Built(b"new", {}))
+    assert bytes(obtained.plan) == b"new" and obtained.path is None
+    assert "Read-only file system" in obtained.unkept and "chmod" not in obtained.unkept
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FSSEG_ENGINE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(BackendError, match=r"a user with a home folder.*FSSEG_ENGINE_CACHE"):
+        default_folder()
 
 
 def test_used_longest_ago_goes_first(cache: EngineCache) -> None:
@@ -204,8 +269,21 @@ def test_used_longest_ago_goes_first(cache: EngineCache) -> None:
     assert isinstance(small.find(keys[0]), Engine)  # used now
     put(small, keys[3], PLAN * 2)
     assert [isinstance(small.find(key), Engine) for key in keys] == [True, False, True, True]
-    put(small, replace(KEY, gpu="H200"), PLAN * 100)  # larger than the cap: it alone
-    assert len(small.entries()) == 1
+    large = small.obtain(replace(KEY, gpu="H200"), lambda: Built(PLAN * 100, {}))
+    assert large.path is None and "at most 16384 bytes" in large.unkept
+    assert "FSSEG_ENGINE_CACHE_MIB" in large.unkept and len(small.entries()) == 3
+
+
+def test_measurements_count_and_go(cache: EngineCache) -> None:
+    small = EngineCache(cache.folder.path, 3 * 4096)
+    small.write_timing(KEY, bytes(4096))
+    (timing,) = small.folder.path.glob("*.timing")
+    os.utime(timing, (1, 1))
+    os.utime(put(small, KEY, PLAN * 2), (2, 2))
+    put(small, replace(KEY, gpu="H200"), PLAN * 2)
+    assert not timing.exists() and len(small.entries()) == 2
+    small.write_timing(KEY, bytes(1 << 20))  # beyond the cap: nothing goes for it
+    assert not timing.exists() and len(small.entries()) == 2
 
 
 def test_a_full_disk(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +360,30 @@ def test_the_holder_of_the_lock_dies(cache: EngineCache) -> None:
     assert put(cache, replace(KEY, gpu="H200")).exists()
 
 
+def test_a_lock_does_not_outlive_its_holder_in_a_child(cache: EngineCache) -> None:
+    """A process that is forked during a build has the lock's descriptor, too."""
+    read, write = os.pipe()
+    with cache.folder.locked():
+        child = os.fork()
+        if child == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+    os.close(read)
+    waited: list[bool] = []
+
+    def waiting() -> None:
+        waited.append(True)
+        os.close(write)  # ends the child
+
+    with cache.folder.locked(waiting):
+        pass
+    if not waited:
+        os.close(write)
+    os.waitpid(child, 0)
+    assert waited == []
+
+
 def test_clear(cache: EngineCache) -> None:
     put(cache)
     put(cache, replace(KEY, gpu="H200"))
@@ -317,6 +419,7 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_stale_is_seen_at_once(cache: EngineCache) -> None:
     """By the header alone: a plan of any size is not read."""
+    cache = EngineCache(cache.folder.path, 1 << 30)
     put(cache, plan=bytes(16 << 20))
     begin = time.process_time()
     assert cache.find(replace(KEY, driver="560.1")) == "driver is 560.1 here, 540.4 in the engine"

@@ -19,13 +19,17 @@ from PIL import Image
 from export.__main__ import main
 from export.accuracy import Cost, Judge
 from export.agreement import LIMITS
-from export.derive import Derivation, derive_bundle
+from export.derive import Derivation
+from export.eight import _loss
 from export.triton import Model, models_of
 from export.wanted import PrecisionError, PrecisionSettings
+from export.written import derive_bundle
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import GraphSpec, TensorInfo
+from fsseg_sdk.backends.onnxruntime import OnnxRuntimeGraph
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.verify import verify_bundle
+from tests.test_backends import INSTALLED
 from tests.tiny import CHANNELS, GRID, SIZE, tiny_bundle, tiny_scene
 
 ALL = ("fp32", "fp16", "bf16", "int8")
@@ -53,6 +57,9 @@ def test_every_precision_is_in_one_bundle(source: Path, derived: Path) -> None:
         ("int8", "s8s8"),
         ("int8", "u8s8"),
     ]
+    errors = {f.flavour: f.error for f in spec.files if f.compute == "int8"}
+    assert all(f.error is None for f in spec.files[:3])
+    assert all(error is not None and 1e-4 < error < 0.1 for error in errors.values())
     facts: Any = manifest.to_json()["provenance"]
     assert facts["derived_from"] == Bundle.open(source).digest
     assert facts["precisions"]["int8"]["calibration_pictures"] >= 8
@@ -65,6 +72,59 @@ def test_every_precision_is_in_one_bundle(source: Path, derived: Path) -> None:
         assert segmenter.precision == precision
         found = segmenter.segment(image, mask, image).raw_labels
         assert (found != expected).mean() < 0.02
+
+
+def test_each_int8_file_is_verified_by_itself(source: Path, tmp_path: Path) -> None:
+    """s8s8 by OpenVINO where that is installed, u8s8 by ONNX Runtime, whatever else is there."""
+    settings = PrecisionSettings(("fp32", "int8"), most_loss=5.0)
+    report = derive_bundle(source, tmp_path / "both.fsseg", settings, lambda text: None)
+    first = "openvino" if "openvino" in INSTALLED else "onnxruntime"
+    found = {name: each.backend for name, each in report.verified.items()}
+    assert found == {"int8 s8s8": first, "int8 u8s8": "onnxruntime", "fp32": "onnxruntime"}
+    assert f"int8 s8s8 on {first}, golden features" in str(report)
+    assert [p.name for p in tmp_path.iterdir()] == ["both.fsseg"]
+
+
+def test_a_broken_int8_layer_is_seen(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far below what any int8 may be off by: the file says what it is off by itself."""
+    path = tmp_path / "x.fsseg"
+    derive_bundle(source, path, PrecisionSettings(("int8",), ("u8s8",), most_loss=5.0), str)
+    assert verify_bundle(path, backend="onnxruntime", device="cpu", threads=1).ok
+    run = OnnxRuntimeGraph.run
+
+    def broken(self: OnnxRuntimeGraph, feeds: Any) -> Any:
+        return {name: value * 1.1 for name, value in run(self, feeds).items()}
+
+    monkeypatch.setattr(OnnxRuntimeGraph, "run", broken)
+    report = verify_bundle(path, backend="onnxruntime", device="cpu", threads=1)
+    assert not report.ok and [c.name for c in report.checks if not c.ok] == ["golden features"]
+
+
+def test_a_runtime_that_is_far_from_what_is_written(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and what it was judged with is what the file states."""
+    run = OnnxRuntimeGraph.run
+
+    def coarse(self: OnnxRuntimeGraph, feeds: Any) -> Any:
+        factor = 1.1 if self.precision == "int8" else 1.0
+        return {name: value * np.float32(factor) for name, value in run(self, feeds).items()}
+
+    said: list[str] = []
+    settings = PrecisionSettings(("int8",), ("u8s8",), most_loss=50.0)
+    exact = Derivation(source, settings, said.append).files["encoder"][0][0].error
+    assert exact is not None and not any("golden picture" in text for text in said)
+    monkeypatch.setattr(OnnxRuntimeGraph, "run", coarse)
+    stated = Derivation(source, settings, said.append).files["encoder"][0][0].error
+    assert stated is not None and 0.09 < stated < 0.12
+    assert any("onnxruntime is " in text and "golden picture" in text for text in said)
+
+
+def test_a_flavour_that_cannot_be_measured_is_too_bad() -> None:
+    """A loss of NaN is no loss below the limit, of the second flavour as of the first."""
+    assert _loss(Cost(float("nan"), float("nan"), 0, 0)) > _loss(Cost(0.0, 99.0, 0, 0))
 
 
 def test_int8_alone(source: Path, tmp_path: Path) -> None:
@@ -217,7 +277,10 @@ def test_triton_shapes_without_a_common_batch() -> None:
 
 def test_a_plan_takes_the_place_of_its_onnx(source: Path) -> None:
     made = Derivation(source, PrecisionSettings(("fp32",)))
-    (model,) = models_of("my bundle", made.specs, made.files, {"encoder.onnx": b"plan"})
+    (model,) = models_of("my bundle", made.specs, made.files, {"encoder.onnx": b"plan"}, 4)
+    assert text_format.Parse(model.config, schema()()).max_batch_size == 4
+    (file,) = models_of("my bundle", made.specs, made.files, {}, 4)
+    assert text_format.Parse(file.config, schema()()).max_batch_size == 8
     assert (model.name, model.plan, model.data) == ("my-bundle_encoder", True, b"plan")
 
 
@@ -244,9 +307,15 @@ def test_the_command_line(source: Path, tmp_path: Path, capsys: Any) -> None:
     ):
         assert main(words) == 2
         assert re.search(expected, capsys.readouterr().err)
-    for words in ([], ["--from", "default"], ["x.safetensors", "--from", "default", "--out", "x"]):
+    for words, expected in (
+        ([], "a CHECKPOINT, or --from"),
+        (["--from", "default"], "say what to write"),
+        (["x.safetensors", "--from", "default", "--out", "x"], "a CHECKPOINT, or --from"),
+        (["--from", "default", "--out", "x.fsseg", "--batch", "4"], "add --engine DIR"),
+    ):
         with pytest.raises(SystemExit):
             main(words)
+        assert expected in capsys.readouterr().err
 
 
 def test_engines_without_tensorrt(source: Path, tmp_path: Path, capsys: Any) -> None:

@@ -119,16 +119,6 @@ def test_half_precision_computes_nearly_the_same(kind: Half) -> None:
         assert np.abs(run(data, images()) - expected).max() < 2.0**-7
 
 
-def test_a_node_that_is_kept_computes_in_float32() -> None:
-    model = plain(attention())
-    every = [node.name for node in model.graph.node if node.op_type != "Shape"]
-    data = to_half(model, "bfloat16", every)
-    assert {i.data_type for i in onnx.load_from_string(data).graph.initializer} <= {1, 7}
-    assert np.array_equal(run(data, images()), run(model, images()))
-    with pytest.raises(ValueError, match="nodes of the graph, got none_such"):
-        to_half(model, "bfloat16", ["none_such"])
-
-
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_nothing_divides_by_zero(kind: Half) -> None:
     """Features that are 0 stay 0, where float16 lacks the 1e-12 that divides them."""
@@ -181,16 +171,8 @@ def test_one_picture_a_call() -> None:
 
 def test_what_agrees() -> None:
     limits = LIMITS["fp16"]
-    assert Agreement(0.001, 0.5, 0.01, 0.999, limits).ok
+    assert Agreement(0.001, 0.01, limits).ok
     nan = float("nan")
-    for bad in (
-        (0.02, 0.5, 0.01, 1.0),
-        (0.001, 1.1, 0.01, 1.0),
-        (0.001, 0.5, 0.3, 1.0),
-        (0.001, 0.5, 0.01, 0.9),
-        (nan, 0.5, 0.01, 1.0),
-        (0.001, nan, 0.01, 1.0),
-        (0.001, 0.5, nan, 1.0),
-        (0.001, 0.5, 0.01, nan),
-    ):
+    for bad in ((0.02, 0.01), (0.001, 0.3), (nan, 0.01), (0.001, nan)):
         assert not Agreement(*bad, limits).ok
+    assert Agreement(0.3, 5.0, LIMITS["int8"]).ok and not Agreement(0.4, 0.0, LIMITS["int8"]).ok

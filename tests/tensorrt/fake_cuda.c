@@ -11,7 +11,7 @@ typedef struct { int kind; void *to; const void *from; size_t size; callback cal
 typedef struct { int count; operation ops[MOST_OPS]; } list;
 typedef struct { int capturing; list recorded; } stream;
 
-static int devices = 1, integrated = 0, live = 0, pushed = 0, launches = 0, copies = 0;
+static int devices = 1, integrated = 0, live = 0, retained = 0, pushed = 0, launches = 0, copies = 0;
 static char failing[64];
 static int failure = 0, after = 0;
 
@@ -22,6 +22,7 @@ void fake_fail(const char *name, int code, int calls) {
   strncpy(failing, name, sizeof failing - 1); failure = code; after = calls;
 }
 int fake_live(void) { return live; }
+int fake_retained(void) { return retained; }
 int fake_pushed(void) { return pushed; }
 int fake_launches(void) { return launches; }
 int fake_copies(void) { return copies; }
@@ -59,8 +60,9 @@ result cuDeviceGetAttribute(int *value, int attribute, int device) {
   return 0;
 }
 result cuDevicePrimaryCtxRetain(void **context, int device) {
-  (void)device; CHECK("cuDevicePrimaryCtxRetain"); *context = &devices; return 0;
+  (void)device; CHECK("cuDevicePrimaryCtxRetain"); retained++; *context = &devices; return 0;
 }
+result cuDevicePrimaryCtxRelease_v2(int device) { (void)device; retained--; return 0; }
 result cuCtxPushCurrent_v2(void *context) { CHECK("cuCtxPushCurrent_v2"); if (context != &devices) return 201; pushed++; return 0; }
 result cuCtxPopCurrent_v2(void **context) { *context = &devices; pushed--; return 0; }
 
@@ -68,11 +70,11 @@ static void *take(size_t size) { live++; return calloc(1, size + CHUNK); }
 result cuMemAlloc_v2(uint64_t *address, size_t size) {
   CHECK("cuMemAlloc_v2"); *address = (uint64_t)(uintptr_t)take(size); return 0;
 }
-result cuMemFree_v2(uint64_t address) { live--; free((void *)(uintptr_t)address); return 0; }
+result cuMemFree_v2(uint64_t address) { CHECK("cuMemFree_v2"); live--; free((void *)(uintptr_t)address); return 0; }
 result cuMemHostAlloc(void **pointer, size_t size, unsigned flags) {
   CHECK("cuMemHostAlloc"); if (flags != 3) return 1; *pointer = take(size); return 0;
 }
-result cuMemFreeHost(void *pointer) { live--; free(pointer); return 0; }
+result cuMemFreeHost(void *pointer) { CHECK("cuMemFreeHost"); live--; free(pointer); return 0; }
 result cuMemHostGetDevicePointer_v2(uint64_t *address, void *pointer, unsigned flags) {
   if (flags) return 1; *address = (uint64_t)(uintptr_t)pointer; return 0;
 }
@@ -85,7 +87,7 @@ result cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, stream *s) {
 result cuStreamCreate(stream **s, unsigned flags) {
   CHECK("cuStreamCreate"); if (flags != 1) return 1; live++; *s = calloc(1, sizeof **s); return 0;
 }
-result cuStreamDestroy_v2(stream *s) { live--; free(s); return 0; }
+result cuStreamDestroy_v2(stream *s) { CHECK("cuStreamDestroy_v2"); live--; free(s); return 0; }
 result cuStreamSynchronize(stream *s) { CHECK("cuStreamSynchronize"); return s->capturing ? 900 : 0; }
 result cuStreamBeginCapture_v2(stream *s, int mode) {
   CHECK("cuStreamBeginCapture_v2"); if (mode != 1) return 1; s->capturing = 1; s->recorded.count = 0; return 0;
@@ -98,7 +100,7 @@ result cuGraphInstantiateWithFlags(list **executable, list *graph, uint64_t flag
   live++; *executable = malloc(sizeof **executable); **executable = *graph; return 0;
 }
 result cuGraphDestroy(list *graph) { if (graph) { live--; free(graph); } return 0; }
-result cuGraphExecDestroy(list *executable) { live--; free(executable); return 0; }
+result cuGraphExecDestroy(list *executable) { CHECK("cuGraphExecDestroy"); live--; free(executable); return 0; }
 result cuGraphLaunch(list *executable, stream *s) {
   CHECK("cuGraphLaunch"); launches++;
   for (int i = 0; i < executable->count; i++) { result code = add(s, executable->ops[i]); if (code) return code; }

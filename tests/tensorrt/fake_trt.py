@@ -78,7 +78,7 @@ class Fake:
             setattr(self, name, Kinds)
         self.TensorLocation = self.DeviceType = self.DataType = Kinds
         self.IHostMemory = IHostMemory
-        self.ITensor, self.ITimingCache = Tensor, TimingCache
+        self.ITimingCache = TimingCache
         self.IExecutionContext, self.ICudaEngine = IExecutionContext, ICudaEngine
         self.IOptimizationProfile, self.IBuilderConfig = OptimizationProfile, BuilderConfig
         self.INetworkDefinition, self.ParserError = Network, ParserError
@@ -112,9 +112,6 @@ class TimingCache:
 class Network:
     onnx = b""
     num_layers = 3
-    num_inputs = 1
-
-    def get_input(self, index: int) -> Any: ...
 
 
 class ParserError:
@@ -240,9 +237,6 @@ class Runtime:
 
 
 class ICudaEngine:
-    num_layers = 3
-    device_memory_size_v2 = 1 << 20
-
     def __init__(self, fake: Fake, data: bytes) -> None:
         import onnxruntime
 

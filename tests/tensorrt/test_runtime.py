@@ -14,6 +14,7 @@ import pytest
 from fsseg_sdk.backends import tensorrt
 from fsseg_sdk.backends.graph import Graph, GraphSpec, TensorInfo
 from fsseg_sdk.backends.tensorrt import driver as probe
+from fsseg_sdk.backends.tensorrt.module import Log
 from fsseg_sdk.errors import BackendError, InputError
 from tests.tensorrt.fake_trt import Fake
 from tests.test_onnx_safety import SPEC
@@ -258,6 +259,46 @@ def test_a_graph_from_before_a_fork(install: Install, driver: Any) -> None:
     assert right(graph, images(1))
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cuMemFree_v2", 2),
+        ("cuMemFreeHost", 2),
+        ("cuStreamDestroy_v2", 1),
+        ("cuGraphExecDestroy", 1),
+    ],
+)
+def test_one_that_cannot_be_given_back_keeps_no_other(
+    install: Install, driver: Any, name: str, kept: int
+) -> None:
+    install()
+    before = driver.fake_live()
+    graph = opened()
+    assert right(graph, images(1)) and right(graph, images(1))
+    driver.fake_fail(name.encode(), 1, 0)
+    del graph
+    gc.collect()
+    driver.fake_reset(1, 0)
+    assert driver.fake_live() == before + kept and driver.fake_pushed() == 0
+
+
+def test_the_context_is_given_back(install: Install, driver: Any) -> None:
+    """When the last of what uses it is gone."""
+    install()
+    before = driver.fake_retained()
+    graph = opened()
+    assert right(graph, images(1)) and driver.fake_retained() == before + 1
+    del graph
+    gc.collect()
+    assert driver.fake_retained() == before
+
+
+def test_what_a_library_says_is_printable() -> None:
+    log = Log()
+    log.add("ERROR", "no \x1b[31m tactic\n\x00\ud800")
+    assert log.errors == ["no [31m tactic"] and log.lines == ["error: no [31m tactic"]
+
+
 def test_another_process_gives_nothing_back(driver: Any, monkeypatch: Any) -> None:
     from fsseg_sdk.backends.tensorrt.buffers import Resources
     from fsseg_sdk.backends.tensorrt.cuda import Cuda
@@ -367,11 +408,16 @@ def test_the_file_says_the_precision(install: Install, precision: str) -> None:
         opened(precision=precision)
 
 
-def test_probe(install: Install) -> None:
+def test_probe(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsseg_sdk import backends
 
     install()
     feeds = {"image": np.ones((1, 3, 2, 2), np.float32)}
+    for variable in ("FSSEG_TENSORRT", "FSSEG_ENGINE_CACHE_MIB"):
+        monkeypatch.setenv(variable, "much")
+        with pytest.raises(InputError, match=f"^{variable}"):
+            tensorrt.probe(backends._PROBE, backends._PROBE_SPEC, feeds, "cuda")
+        monkeypatch.delenv(variable)
     status = tensorrt.probe(backends._PROBE, backends._PROBE_SPEC, feeds, "cuda")
     assert (status.available, status.reason, status.device) == (True, "", "cuda")
     assert status.version == "11.4.0.106"

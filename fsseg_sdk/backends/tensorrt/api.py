@@ -44,16 +44,8 @@ class IHostMemory(Protocol):
     nbytes: int
 
 
-class ITensor(Protocol):
-    name: str
-    shape: Sequence[int]
-
-
 class INetworkDefinition(Protocol):
-    num_inputs: int
     num_layers: int
-
-    def get_input(self, index: int) -> ITensor: ...
 
 
 class IOptimizationProfile(Protocol):
@@ -134,8 +126,6 @@ class IExecutionContext(Protocol):
 
 class ICudaEngine(Protocol):
     num_io_tensors: int
-    num_layers: int
-    device_memory_size_v2: int
 
     def get_tensor_name(self, index: int) -> str: ...
 
@@ -157,7 +147,7 @@ class Runtime(Protocol):
 
 
 PROTOCOLS = (
-    ILogger, IProgressMonitor, IHostMemory, ITensor, INetworkDefinition, IOptimizationProfile,
+    ILogger, IProgressMonitor, IHostMemory, INetworkDefinition, IOptimizationProfile,
     ITimingCache, IBuilderConfig, Builder, ParserError, OnnxParser, IExecutionContext, ICudaEngine,
     Runtime,
 )  # fmt: skip

@@ -67,14 +67,16 @@ class Resources:
         """Gives all back; does nothing in a forked process, or when the device is lost."""
         if not self._cuda.alive:
             return
-        with suppress(BackendError), self._cuda.current():
-            for executable in self._executables:
-                self._cuda.destroy_executable(executable)
-            for stream in self._streams:
-                self._cuda.destroy_stream(stream)
-            for address in self._device:
-                self._cuda.free(address)
-            for pointer in self._host:
-                self._cuda.free_host(pointer)
+        cuda = self._cuda
+        with suppress(BackendError), cuda.current():
+            for taken, give_back in (
+                (self._executables, cuda.destroy_executable),
+                (self._streams, cuda.destroy_stream),
+                (self._device, cuda.free),
+                (self._host, cuda.free_host),
+            ):
+                for one in taken:
+                    with suppress(BackendError):  # one that fails keeps no other
+                        give_back(one)
         for taken in (self._executables, self._streams, self._device, self._host):
             taken.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ _CAPTURE_THREAD_LOCAL = 1  # what other threads do meanwhile does not end the ca
 _POINTER, _SIZE, _ADDRESS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint64
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDevicePrimaryCtxRetain": (ctypes.POINTER(_POINTER), ctypes.c_int),
+    "cuDevicePrimaryCtxRelease_v2": (ctypes.c_int,),
     "cuCtxPushCurrent_v2": (_POINTER,),
     "cuCtxPopCurrent_v2": (ctypes.POINTER(_POINTER),),
     "cuMemAlloc_v2": (ctypes.POINTER(_ADDRESS), _SIZE),
@@ -75,6 +77,11 @@ class Cuda:
         context = _POINTER()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device.ordinal)
         self._context = context.value
+
+    def __del__(self) -> None:
+        """Gives the context back; a process that ends leaves that to the driver."""
+        if hasattr(self, "_context") and self.alive and not sys.is_finalizing():
+            self._functions["cuDevicePrimaryCtxRelease_v2"](self.device.ordinal)
 
     @property
     def alive(self) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BackendError
+from ..checks import printable
 
 __all__ = ["Device", "Driver", "choose_device", "no_device", "probe_driver", "system_name"]
 
@@ -158,7 +159,7 @@ def _devices(library: Any) -> list[Device]:
         devices.append(
             Device(
                 ordinal,
-                name.value.decode("utf-8", "replace"),
+                printable(name.value.decode("utf-8", "replace")),
                 f"{major}.{minor}",
                 multiprocessors,
                 total.value,

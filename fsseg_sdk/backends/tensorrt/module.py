@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from ...errors import BackendError
+from ..checks import printable
 from .api import Module
 
 __all__ = ["MODULES", "Log", "find_module", "make_logger"]
@@ -62,7 +63,7 @@ class Log:
         self.errors: list[str] = []
 
     def add(self, kind: str, text: str) -> None:
-        line = " ".join(text.split())[:500]
+        line = printable(text)[:500]
         if kind in ("ERROR", "INTERNAL_ERROR"):
             self.errors = [*self.errors, line][-_KEEP:]
         if kind != "VERBOSE":

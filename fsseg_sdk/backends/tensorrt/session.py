@@ -27,11 +27,14 @@ _ALIVE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class LoadedEngine:
-    """An engine with what must live as long as it does."""
+    """An engine with what must live as long as it does, the device's context last."""
 
-    def __init__(self, runtime: Any, logger: Any, engine: ICudaEngine, log: Log) -> None:
-        self.runtime, self.logger, self.engine, self.log = runtime, logger, engine, log
+    def __init__(
+        self, runtime: Any, logger: Any, engine: ICudaEngine, log: Log, cuda: Cuda
+    ) -> None:
+        self.engine, self.runtime, self.logger, self.log = engine, runtime, logger, log
         self.lock = threading.Lock()
+        self.cuda = cuda
         _ALIVE.add(self)
 
 
@@ -49,7 +52,7 @@ def load_engine(
             engine = runtime.deserialize_cuda_engine(plan)
         except (TypeError, RuntimeError, ValueError) as error:
             return " ".join(str(error).split())[:200]
-    return log.worst() if engine is None else LoadedEngine(runtime, logger, engine, log)
+    return log.worst() if engine is None else LoadedEngine(runtime, logger, engine, log, cuda)
 
 
 class Capture:
