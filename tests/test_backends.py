@@ -363,14 +363,16 @@ def test_a_runtime_that_is_missing(name: str, remedy: str) -> None:
     out = python(f"""
 import sys
 sys.modules[{name!r}] = None  # what an import finds that finds nothing
-from fsseg_sdk.backends import open_graph, probe
+from fsseg_sdk.backends import GraphSpec, TensorInfo, open_graph, probe
 from fsseg_sdk.errors import BackendError
-from tests.test_onnx_safety import SPEC
-from tests.tiny import tiny_onnx
+from tests.tiny import CHANNELS, GRID, SIZE, tiny_onnx
+image = TensorInfo("image", "float32", (-1, 3, *SIZE))
+features = TensorInfo("features", "float32", (-1, CHANNELS, *GRID))
+spec = GraphSpec("encoder.onnx", (image,), (features,))
 (status,) = [status for status in probe() if status.name == {name!r}]
 print(status.available, status.reason)
 try:
-    open_graph(tiny_onnx(), SPEC, backend={name!r})
+    open_graph(tiny_onnx(), spec, backend={name!r})
 except BackendError as error:
     print(error)
 """)

@@ -73,7 +73,8 @@ class OpenVinoGraph:
         check_process(self._process, NAME)
         arrays = check_feeds(self.inputs, feeds)
         try:
-            results = self._infer(arrays)
+            with kept_signal_stack():
+                results = self._infer(arrays)
         except Exception as error:
             raise BackendError(
                 NAME,
@@ -101,6 +102,7 @@ def devices() -> tuple[str, ...]:
     return ("cpu",)
 
 
+@kept_signal_stack()
 def open_graph(
     data: bytes, spec: GraphSpec, *, device: str, precision: str, threads: int | None
 ) -> OpenVinoGraph:
@@ -122,8 +124,7 @@ def open_graph(
         "ENABLE_CPU_PINNING": False,  # other processes of the machine would pin to the same cores
     }
     try:
-        with kept_signal_stack():
-            model = core.compile_model(core.read_model(data), "CPU", settings)
+        model = core.compile_model(core.read_model(data), "CPU", settings)
     except Exception as error:
         raise BackendError(
             f"{NAME}, {spec.file}",
@@ -138,6 +139,7 @@ def open_graph(
     return graph
 
 
+@kept_signal_stack()
 def probe(
     data: bytes, spec: GraphSpec, feeds: Mapping[str, NDArray[Any]], device: str
 ) -> BackendStatus:

@@ -1,8 +1,9 @@
 """The calling thread's alternative signal stack, kept as it is while a runtime is called.
 
-OpenVINO's compiled models put a signal stack of their own in its place, and bring back what they
-found when they go. With two models that go in the order in which they came, a stack stays that
-is freed, and the next signal, a Ctrl-C for example, ends the process.
+OpenVINO puts signal stacks of its own in its place (when it is asked what the processor can do, and
+when it compiles a model) and brings back what it found when the model goes. With two models that
+go in the order in which they came, a stack stays that is freed, and the next signal, a Ctrl-C for
+example, ends the process.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ class _Stack(ctypes.Structure):
     )
 
 
+_SIGALTSTACK = ctypes.CDLL(None).sigaltstack if sys.platform == "linux" else None
+
+
 @contextmanager
 def kept_signal_stack() -> Iterator[None]:
     """Afterwards the thread's signal stack is what it was before. Does nothing but on Linux."""
-    if sys.platform != "linux":
+    if _SIGALTSTACK is None:
         yield
         return
-    sigaltstack = ctypes.CDLL(None).sigaltstack
     before = _Stack()
-    known = sigaltstack(None, ctypes.byref(before)) == 0
+    known = _SIGALTSTACK(None, ctypes.byref(before)) == 0
     try:
         yield
     finally:
         if known:
-            sigaltstack(ctypes.byref(before), None)
+            _SIGALTSTACK(ctypes.byref(before), None)
