@@ -120,3 +120,5 @@ def test_base_classes_are_of_one_set(samples: Sequence[Sample]) -> None:
         base_classes([*samples, other])
     with pytest.raises(ValueError, match="ids 1 to 300 of parts"):
         base_classes([*samples, replace(samples[0], classes={300: 0.1})])
+    with pytest.raises(ValueError, match="got none"):
+        base_classes([replace(samples[0], classes={}), replace(other, classes={})])

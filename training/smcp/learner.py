@@ -141,7 +141,7 @@ def base_classes(samples: Sequence[Sample]) -> tuple[int, ...]:
     """
     sets = sorted({sample.dataset for sample in samples})
     found = tuple(sorted({identity for sample in samples for identity in sample.classes}))
-    if len(sets) > 1 or not found or found[0] < 1 or found[-1] > MOST_CLASSES:
+    if len(sets) > 1 or (found and (found[0] < 1 or found[-1] > MOST_CLASSES)):
         got = f"ids {found[0]} to {found[-1]} of {', '.join(sets)}" if found else "none"
         raise ValueError(
             f"multi_class_weight: expected classes of one data set with ids of 1 to {MOST_CLASSES},"
