@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .base import Match, NamedGraph, Shots, State
-from .cells import check_cells
-from .nearest import summarise_cells
+from .base import Match, NamedGraph, State
+from .on_cells import OnCells
 from .panet import OnPanet, Panet, PanetFitted, PanetSettings
 from .rows import labelled_rows
 from .settings import check_range
@@ -87,29 +86,12 @@ class LogregFitted(OnPanet):
         return Match(logits, evidence=rough)
 
 
-class Logreg:
-    """The method. Its state is that of `nearest`."""
+class Logreg(OnCells):
+    """The method."""
 
     name = "logreg"
     properties = frozenset({"pointwise", "deterministic", "self_segmenting"})
-    graphs: tuple[str, ...] = ()
     settings_type: type[Any] = LogregSettings
-
-    def summarise(
-        self,
-        shots: Shots,
-        settings: LogregSettings,
-        graphs: Mapping[str, NamedGraph],
-        *,
-        threads: int | None = None,
-    ) -> State:
-        return summarise_cells(shots, shots.features, settings.panet, threads)
-
-    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, channels, grid, unit=True), channels, grid)
-
-    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"panet": _PANET.settings_from(method, settings)}
 
     def fit(
         self,

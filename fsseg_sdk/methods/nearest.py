@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from .base import Match, NamedGraph, Shots, State
-from .cells import CELLS, check_cells, labelled_cells
+from .base import Match, NamedGraph, State
+from .on_cells import OnCells
 from .panet import OnPanet, Panet, PanetFitted, PanetSettings
-from .rows import labelled_rows, unit_cells
+from .rows import labelled_rows
 from .settings import check_range
-from .weak import refine_weak
 
-__all__ = ["Nearest", "NearestFitted", "NearestSettings", "neighbours", "summarise_cells"]
+__all__ = ["Nearest", "NearestFitted", "NearestSettings", "neighbours"]
 
 _PANET = Panet()
 _Precision = Literal["fp32", "bf16"]
@@ -84,50 +83,18 @@ class NearestFitted(OnPanet):
 
 
 def neighbours(state: State, n_ways: int, settings: NearestSettings, share: float) -> Neighbours:
-    """Of a state that has `CELLS`. share: of the labelled cells."""
+    """Of a state of `OnCells`. share: of the labelled cells."""
     rows, group = labelled_rows(state, n_ways).grouped(share, settings.seed)
     ready = ops.NearestRows(rows, group, n_ways + 1, precision=settings.precision)
     return Neighbours(ready, len(rows), rows.shape[1], settings.scale)
 
 
-def summarise_cells(
-    shots: Shots,
-    features: NDArray[np.float32],
-    panet: PanetSettings,
-    threads: int | None,
-) -> State:
-    """PANet's state and the shots' `CELLS` at length 1, out of features [I, D, h, w]."""
-    if panet.refine_weak:
-        shots = refine_weak(shots, threads)
-    state = _PANET.summarise(shots, panet, {}, threads=threads)
-    cells, weights = labelled_cells(shots, features)
-    own = dict(zip(CELLS, (unit_cells(cells), weights), strict=True))
-    return State(state.way, {**state.arrays, **own})
-
-
-class Nearest:
-    """The method. Its state is PANet's, and every shot's cells at length 1 with their weights."""
+class Nearest(OnCells):
+    """The method."""
 
     name = "nearest"
     properties = frozenset({"pointwise", "deterministic", "self_segmenting"})
-    graphs: tuple[str, ...] = ()
     settings_type: type[Any] = NearestSettings
-
-    def summarise(
-        self,
-        shots: Shots,
-        settings: NearestSettings,
-        graphs: Mapping[str, NamedGraph],
-        *,
-        threads: int | None = None,
-    ) -> State:
-        return summarise_cells(shots, shots.features, settings.panet, threads)
-
-    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, channels, grid, unit=True), channels, grid)
-
-    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"panet": _PANET.settings_from(method, settings)}
 
     def fit(
         self,

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .base import Match, NamedGraph, Shots, State
-from .cells import check_cells
+from .base import Match, NamedGraph, State
 from .graphs import run
-from .nearest import NearestSettings, Neighbours, neighbours, summarise_cells
+from .nearest import NearestSettings, Neighbours, neighbours
+from .on_cells import OnCells
 from .panet import OnPanet, Panet, PanetFitted
 from .settings import check_range
 
@@ -64,30 +64,18 @@ class SiameseFitted(OnPanet):
         return Match(self.known.logits(embedded, threads), evidence=rough)
 
 
-class Siamese:
-    """The method. Its state is PANet's, and every shot's embedded cells at length 1 with their
-    weights."""
+class Siamese(OnCells):
+    """The method; its cells are embedded."""
 
     name = "siamese"
     properties = frozenset({"deterministic", "self_segmenting"})
     graphs: tuple[str, ...] = (_EMBEDDING,)
     settings_type: type[Any] = SiameseSettings
 
-    def summarise(
-        self,
-        shots: Shots,
-        settings: SiameseSettings,
-        graphs: Mapping[str, NamedGraph],
-        *,
-        threads: int | None = None,
-    ) -> State:
-        return summarise_cells(shots, _embed(shots.features, graphs), settings.panet, threads)
-
-    def check(self, state: State, channels: int, grid: tuple[int, int]) -> None:
-        _PANET.check(check_cells(state, -1, grid, unit=True), channels, grid)
-
-    def settings_from(self, method: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"panet": _PANET.settings_from(method, settings)}
+    def encoded(
+        self, features: NDArray[np.float32], graphs: Mapping[str, NamedGraph]
+    ) -> NDArray[np.float32]:
+        return _embed(features, graphs)
 
     def fit(
         self,

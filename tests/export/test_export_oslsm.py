@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import export.build as build
 from export.build import ExportError, ExportReport, ExportSettings, export_bundle
 from fsseg_sdk import BundleError, Segmenter
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.methods.settings import settings_to_json
+from tests.export.heads import check_evaluation, episode
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.encoders import build_encoder
-from training.evaluation.models import of_checkpoint
-from training.evaluation.protocols import PROTOCOLS
 from training.heads import CONDITIONER, EMBEDDING, Part, head_graphs, trained_module
 from training.oslsm.conditioner import Conditioner, Pooled
 from training.oslsm.settings import OslsmSettings
-from training.scenes import draw_pair
 from training.torch_graph import TorchGraph, trained_encoder
 
 SIZE = (64, 64)
@@ -66,11 +62,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(checkpoint: Path) -> Iterator[ExportReport]:
     yield export_bundle(checkpoint, checkpoint.parent / "small.fsseg", ExportSettings("x", SIZE))
-
-
-def episode(seed: int = 5) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]:
-    (shown, families), (query, _) = draw_pair(np.random.default_rng(seed), 96)
-    return shown, families == 1, query
 
 
 def test_the_bundle_has_the_conditioner(report: ExportReport) -> None:
@@ -203,12 +194,5 @@ def test_the_siamese_bundle_has_the_embedding(tmp_path: Path) -> None:
 
 
 def test_evaluation_runs_it_on_torch(checkpoint: Path, report: ExportReport) -> None:
-    shown, mask, query = episode()
-    protocol = replace(PROTOCOLS["panet-417"], side=SIZE[0])
-    predictor = of_checkpoint(checkpoint, protocol)
-    assert predictor.facts["method"] == "oslsm"
-    rows = predictor.summarise(shown, [mask])
-    labels = predictor.segment(query, [rows], [(96, 96)])[0]
-    expected = Segmenter.load(report.path, threads=1).segment(shown, mask, query).labels
-    assert (labels == expected).mean() > 0.98
+    check_evaluation(checkpoint, report, "oslsm")
     assert "conditioner" in "".join(load_checkpoint(checkpoint)[0])

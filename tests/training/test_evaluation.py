@@ -229,9 +229,8 @@ def test_a_query_is_timed_as_a_user_runs_it(parts: Dataset, bundle: Path) -> Non
     assert (again.encoded, again.ms_per_query) == (0, None)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_settings_of_a_checkpoint_are_the_runtimes(tmp_path: Path) -> None:
-    """What torch does not do, the runtime does; what neither knows is refused."""
+def real_checkpoint(path: Path) -> Path:
+    """Of PANet with a real encoder, whose weights mean nothing."""
     from training.encoders import build_encoder
 
     tensors = filled(build_encoder("mobilenet_v2").state_dict())
@@ -240,8 +239,14 @@ def test_settings_of_a_checkpoint_are_the_runtimes(tmp_path: Path) -> None:
         "method": {"name": "panet", "settings": {"scale": 20.0}},
         "settings": {"data": {"split": None, "fold": None}},
     }
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(checkpoint, {f"encoder.{k}": t for k, t in tensors.items()}, header)
+    save_checkpoint(path, {f"encoder.{k}": t for k, t in tensors.items()}, header)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_settings_of_a_checkpoint_are_the_runtimes(tmp_path: Path) -> None:
+    """What torch does not do, the runtime does; what neither knows is refused."""
+    checkpoint = real_checkpoint(tmp_path / "checkpoint.safetensors")
     protocol = replace(SQUASHED, side=64)
     pooled = How(changes={"background": "pool-of-pixels"})
     assert isinstance(of_checkpoint(checkpoint, protocol), TorchPredictor)
@@ -256,16 +261,8 @@ def test_settings_of_a_checkpoint_are_the_runtimes(tmp_path: Path) -> None:
 def test_an_exported_bundle_is_its_checkpoint(parts: Dataset, tmp_path: Path) -> None:
     """A real encoder, once as ONNX with weights in float16 through the SDK, once in torch."""
     from export.build import ExportSettings, export_bundle
-    from training.encoders import build_encoder
 
-    tensors = filled(build_encoder("mobilenet_v2").state_dict())
-    header = {
-        "encoder": {"name": "mobilenet_v2", "settings": {}},
-        "method": {"name": "panet", "settings": {"scale": 20.0}},
-        "settings": {"data": {"split": None, "fold": None}},
-    }
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(checkpoint, {f"encoder.{k}": t for k, t in tensors.items()}, header)
+    checkpoint = real_checkpoint(tmp_path / "checkpoint.safetensors")
     settings = ExportSettings(name="real", input_size=(128, 128), geometry="squash")
     export_bundle(checkpoint, tmp_path / "real.fsseg", settings)
     protocol = replace(SQUASHED, side=128)
