@@ -61,7 +61,13 @@ static inline vf select_greater(vf a, vf b, vf yes, vf no) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), no, yes);
 }
 // Bit i: a and b differ in lane i.
-static inline uint32_t differing(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ); }
+static inline uint32_t differing(vf a, vf b) {
+    // Not by a cast: where GCC 12 has no register left for the 32 bits, it stores 16 and reads 32.
+    const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ);
+    uint32_t bits;
+    __asm__("kmovw %1, %0" : "=r"(bits) : "k"(mask));
+    return bits;
+}
 
 // 2 * lanes whole numbers of 16 bits.
 using vi16 = __m512i;
