@@ -1,11 +1,13 @@
 """Backend by precision: milliseconds, frames a second, mean-IoU, size of the bundle, parity.
 
-    taskset -c 0 python -m benchmarks backends [--data-root ROOT] [--weights FILE]
+    taskset -c 0 python -m benchmarks backends [--data FOLDER...] [--weights FILE]
 
 The bundle is written anew in every precision (`python -m export`), and each that a backend has
-here is measured; what the export or a backend refuses is listed with its reason. --data-root: its
-voc2012 is what int8's loss is measured on, and all its sets give the mean-IoU. --weights: ImageNet
-weights of a ResNet-50 (layers 1 to 3, docs/encoders.md); it is measured at 473x473, too.
+here is measured; what the export or a backend refuses is listed with its reason. --data, or
+--data-root with its known sets: labelled pictures for the mean-IoU, and for what a row loses
+against the first one in fp32, on the same episodes. The export looks on voc2012 alone, if it is
+there, at how much int8 loses. --weights: ImageNet weights of a ResNet-50 (layers 1 to 3,
+docs/encoders.md); it is measured at 473x473, too.
 """
 
 from __future__ import annotations
@@ -22,9 +24,8 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before numpy and torch are loaded
 
-import numpy as np  # noqa: E402
-
-from benchmarks import report, stages  # noqa: E402
+from benchmarks import report  # noqa: E402
+from benchmarks.backend_rows import Rows, panels, show  # noqa: E402
 from benchmarks.sets import open_sets  # noqa: E402
 from export.build import ExportSettings, export_bundle  # noqa: E402
 from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings  # noqa: E402
@@ -33,31 +34,32 @@ from fsseg_sdk import Segmenter, backends  # noqa: E402
 from fsseg_sdk.backends import GraphFile  # noqa: E402
 from fsseg_sdk.bundle import Bundle  # noqa: E402
 from fsseg_sdk.errors import FssegError  # noqa: E402
-from fsseg_sdk.image import read_image  # noqa: E402
+from fsseg_sdk.segmenter import find_bundle  # noqa: E402
 from training.checkpoint import save_checkpoint  # noqa: E402
 from training.encoders import encoder_record  # noqa: E402
 from training.evaluation import Episode, ProtocolSettings  # noqa: E402
-from training.evaluation.heldout import evaluate  # noqa: E402
-from training.remembering import RememberingGraph  # noqa: E402
-from training.scenes import draw_pair  # noqa: E402
 from training.torch_graph import raw_encoder  # noqa: E402
 
-SIDE, RESNET_SIDE = 480, 473
+RESNET_SIDE = 473
+SEARCHED = 40  # queries, at most, that the export asks to see what int8 loses
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = report.command("backends", __doc__.split("\n")[0])
     add = parser.add_argument
     add("--seconds", type=float, default=5.0, help="for each row")
+    add("--data", type=Path, nargs="+", default=[], metavar="FOLDER", help="labelled sets")
     add("--data-root", type=Path, metavar="ROOT", help="holds voc2012 and other labelled sets")
-    add("--pictures", type=int, default=40, metavar="N", help="queries of each set")
+    add("--pictures", type=int, default=40, metavar="N", help="queries of each set; 0: all")
+    add("--draws", type=int, default=1, metavar="N", help="examples drawn for each query and class")
+    add("--memory", type=float, default=1.0, metavar="GIB", help="for features that are kept")
     add("--weights", type=Path, metavar="FILE", help="of a ResNet-50")
     add("--calibration", type=Path, metavar="DIR", help="pictures for int8")
     add("--most-loss", type=float, default=0.5, help="points that int8 may lose")
     add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     options = parser.parse_args(arguments)
-    if options.threads < 1 or options.pictures < 1 or options.seconds <= 0:
-        parser.error("--threads, --pictures and --seconds take more than 0")
+    if min(options.threads, options.draws) < 1 or options.pictures < 0 or options.seconds <= 0:
+        parser.error("--threads, --draws and --seconds take more than 0, --pictures 0 or more")
     print(report.where())
     results: dict[str, Any] = {}
     try:
@@ -69,18 +71,29 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     report.write_report(options.json, options, results)
     if options.plot:
-        report.bars(options.plot, _panels(results))
+        report.bars(options.plot, panels(results))
     return 0
 
 
 def _episodes(options: argparse.Namespace) -> list[Episode]:
-    if options.data_root is None:
+    if not options.data and options.data_root is None:
         return []
-    sets, left_out = open_sets([], options.data_root)
+    sets, left_out = open_sets(options.data, options.data_root)
     for line in left_out:
         print(fill(line, 100))
-    settings = ProtocolSettings(options.pictures)
-    return [episode for each in sets for episode in each.episodes(settings)]
+    draws = [ProtocolSettings(options.pictures, seed=seed) for seed in range(options.draws)]
+    episodes = [episode for each in sets for draw in draws for episode in each.episodes(draw)]
+    queries = {(episode.dataset, episode.query.key) for episode in episodes}
+    names = ", ".join(each.title for each in sets)
+    print(f"mean-IoU: {len(episodes)} episodes, 1 shot, with {len(queries)} queries of {names}")
+    return episodes
+
+
+def _searched(options: argparse.Namespace) -> Path | None:
+    """The set on which the export looks at what int8 loses; None: drawn pictures."""
+    root = [] if options.data_root is None else [options.data_root / "voc2012"]
+    there = [path for path in (*options.data, *root) if path.name == "voc2012" and path.is_dir()]
+    return there[0] if there else None
 
 
 def _sources(options: argparse.Namespace, folder: Path) -> dict[str, Path | str]:
@@ -110,18 +123,19 @@ def _measure(
     episodes: list[Episode],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    labelled = None if options.data_root is None else options.data_root / "voc2012"
     settings = PrecisionSettings(
         ("fp32",),
         calibration=options.calibration,
-        episodes=labelled if labelled is not None and labelled.is_dir() else None,
+        episodes=_searched(options),
         most_loss=options.most_loss,
-        queries=options.pictures,
+        queries=min(options.pictures or SEARCHED, SEARCHED),
     )
     made, refused = _derive(source, folder / Path(name).stem, options.precision, settings)
     exact = Segmenter.load(
         source, backend="onnxruntime", device="cpu", precision="fp32", threads=options.threads
     )
+    manifest = Bundle.open(find_bundle(source)).manifest.to_json()
+    measured = Rows(exact, manifest, episodes, options.seconds, int(options.memory * 2**30))
     rows = []
     for status in backends.probe():
         if not status.available:
@@ -143,11 +157,11 @@ def _measure(
             except FssegError as error:
                 refused.append(f"{status.name} on {status.device}, {precision}: {error}")
                 continue
-            row = _row(segmenter, exact, episodes, options.seconds)
+            row = measured.measure(segmenter)
             members = bundle.manifest.members.items()
             kept = sum(m.bytes for n, m in members if n == file.file or n.endswith(".npy"))
             rows.append({**row, "bundle_mb": kept / 1e6})
-    _show(name, rows, refused)
+    show(name, rows, refused)
     return {"rows": rows, "refused": refused}
 
 
@@ -179,89 +193,3 @@ def _file_of(
             if file is not None:
                 return made[kind], file
     return None
-
-
-def _row(
-    segmenter: Segmenter, exact: Segmenter, episodes: list[Episode], seconds: float
-) -> dict[str, Any]:
-    (shown, families), (query, _) = draw_pair(np.random.default_rng(1), SIDE)
-    support = {"thing": (shown, families == 1)}
-    task = segmenter.prepare(support)
-    times = stages.measure(task, query, seconds)
-    features, expected = (
-        s._core.encoder.encode([read_image(query)]).features for s in (segmenter, exact)
-    )
-    error = float(np.sqrt(np.square(features - expected).sum() / np.square(expected).sum()))
-    row: dict[str, Any] = {
-        "backend": segmenter.backend,
-        "device": segmenter.device,
-        "precision": segmenter.precision,
-        "ms": times["total"]["p50"],
-        "encoder_ms": times["encoder"]["p50"],
-        "fps": times["fps"],
-        "feature_error": error,
-        "warnings": list(segmenter.warnings),
-    }
-    if episodes:
-        core = segmenter._core
-        kept = RememberingGraph(core.encoder.graph, 1 << 30, half=True)
-        described = {
-            "method": {"name": segmenter.method, "settings": _settings_of(segmenter)},
-            "input": {
-                "size": list(core.encoder.input_size),
-                "geometry": core.encoder.geometry,
-                "mean": list(core.encoder.mean),
-                "std": list(core.encoder.std),
-            },
-            "features": {"channels": core.encoder.channels, "grid": list(core.encoder.grid)},
-        }
-        remembering = Segmenter({**core.graphs, "encoder": kept}, described, threads=core.threads)
-        row["mean_iou"] = evaluate(remembering, episodes, "episodes").mean_iou()
-    return row
-
-
-def _settings_of(segmenter: Segmenter) -> Any:
-    from fsseg_sdk.methods.settings import settings_to_json
-
-    return settings_to_json(segmenter.settings)
-
-
-def _show(name: str, rows: list[dict[str, Any]], refused: list[str]) -> None:
-    first = next((row["ms"] for row in rows if row["precision"] == "fp32"), float("nan"))
-    cells = [
-        ["backend", "precision", "ms", "encoder", "FPS", "times", "mean-IoU", "MB", "feature error"]
-    ]
-    for row in rows:
-        iou = f"{row['mean_iou']:.2f} %" if "mean_iou" in row else ""
-        place = "" if row["device"] == "cpu" else f" {row['device']}"
-        cells.append(
-            [
-                f"{row['backend']}{place}",
-                row["precision"],
-                f"{row['ms']:.1f}",
-                f"{row['encoder_ms']:.1f}",
-                f"{row['fps']:.1f}",
-                f"{first / row['ms']:.2f}",
-                iou,
-                f"{row['bundle_mb']:.1f}",
-                f"{row['feature_error']:.2%}",
-            ]
-        )
-    print(f"\n{name}: a query of {SIDE}x{SIDE}, one thread each; times as fast as the first fp32")
-    print(report.table(cells))
-    for line in (*refused, *dict.fromkeys(note for row in rows for note in row["warnings"])):
-        print(fill(line, 100))
-
-
-def _panels(results: Mapping[str, Any]) -> list[tuple[str, dict[str, dict[str, float]], str]]:
-    panels: list[tuple[str, dict[str, dict[str, float]], str]] = []
-    for name, result in results.items():
-        for key, label in (("ms", "ms a query"), ("mean_iou", "mean-IoU, %")):
-            groups: dict[str, dict[str, float]] = {}
-            for row in result["rows"]:
-                if key in row:
-                    group = groups.setdefault(f"{row['backend']} {row['device']}", {})
-                    group[row["precision"]] = row[key]
-            if groups:
-                panels.append((name, groups, label))
-    return panels

@@ -18,17 +18,19 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = tiny_bundle(tmp_path / "tiny.fsseg")
     write_set(tmp_path / "voc2012", [(1,), (2,), (1, 2), (3,), (3, 1)], split="val")
     out = tmp_path / "figures.json"
-    words = ["--bundle", str(bundle), "--seconds", "0.05", "--data-root", str(tmp_path)]
-    words += ["--most-loss", "50", "--json", str(out), "--plot", str(tmp_path / "plot.png")]
+    words = ["--bundle", str(bundle), "--seconds", "0.05", "--data", str(tmp_path / "voc2012")]
+    words += ["--pictures", "0", "--draws", "3", "--most-loss", "50", "--json", str(out), "--plot", str(tmp_path / "plot.png")]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "mean-IoU" in printed and "feature error" in printed
+    assert "feature error" in printed and "with 5 queries of voc2012 val" in printed
     (result,) = [v for k, v in json.loads(out.read_text()).items() if k.endswith("tiny.fsseg")]
     rows: dict[tuple[str, str], Any] = {(r["backend"], r["precision"]): r for r in result["rows"]}
     assert {("onnxruntime", "fp32"), ("onnxruntime", "int8")} <= set(rows)
     exact, int8 = rows["onnxruntime", "fp32"], rows["onnxruntime", "int8"]
     assert exact["feature_error"] == 0 < int8["feature_error"] < 0.1
-    assert abs(exact["mean_iou"] - int8["mean_iou"]) < 20 and exact["fps"] > 0
+    lost, low, high = int8["lost"]
+    assert lost == pytest.approx(exact["mean_iou"] - int8["mean_iou"]) and low <= lost <= high
+    assert abs(lost) < 20 and exact["fps"] > 0 and "lost" not in exact
     assert (tmp_path / "plot.png").stat().st_size > 1000
     with pytest.raises(SystemExit):
         main(["--seconds", "0"])
