@@ -28,7 +28,7 @@ from benchmarks import report  # noqa: E402
 from benchmarks.backend_rows import Rows, panels, show  # noqa: E402
 from benchmarks.sets import open_sets  # noqa: E402
 from export.build import ExportSettings, export_bundle  # noqa: E402
-from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings  # noqa: E402
+from export.settings import PRECISIONS, PrecisionError, PrecisionSettings  # noqa: E402
 from export.written import derive_bundle  # noqa: E402
 from fsseg_sdk import Segmenter, backends  # noqa: E402
 from fsseg_sdk.backends import GraphFile  # noqa: E402

@@ -13,10 +13,10 @@ from pathlib import Path
 from export.build import ExportError, ExportSettings, export_bundle
 from export.derive import Derivation
 from export.engine import BACKENDS, write_engines
-from export.loose import write_loose
+from export.onnx_only import write_onnx_only
 from export.quantize import FLAVOURS
+from export.settings import PRECISIONS, PrecisionError, PrecisionSettings
 from export.triton import models_of, write_repository
-from export.wanted import PRECISIONS, PrecisionError, PrecisionSettings
 from export.written import check_name, write_derived
 from fsseg_sdk import FssegError
 
@@ -67,7 +67,7 @@ def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
     if options.out is not None:
         print(write_derived(made, options.out))
     if options.onnx_only is not None:
-        _list(write_loose(options.onnx_only, made.manifest(), made.files))
+        _list(write_onnx_only(options.onnx_only, made.manifest(), made.files))
     plans: dict[str, bytes] = {}
     if options.engine is not None:
         own = (options.engine_backend, options.engine_device, options.batch or BATCH)

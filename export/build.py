@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.head import (
-    check_head,
-    check_whole,
-    entry_of,
-    head_to_onnx,
-    open_entry,
-    round_head,
-)
+from export.head import check_head, check_whole, head_to_onnx, round_head
+from export.manifest import manifest_of
 from export.onnx_graph import fold_norms, round_to_half, store_half, to_onnx
 from export.parity import Parity, check_graph, worst_of
 from export.plain import plain
-from fsseg_sdk import Segmenter, __version__
-from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo
+from export.settings import ExportError, ExportSettings
+from fsseg_sdk import Segmenter
+from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
 from fsseg_sdk.bundle import write_bundle
 from fsseg_sdk.image import read_image
 from fsseg_sdk.npy import write_npy
@@ -35,31 +29,6 @@ from training.scenes import draw_pair
 from training.torch_graph import trained_encoder
 
 GOLDEN_SIDE = 96
-GOLDEN_CELLS = 64  # feature cells that the golden vectors keep, of the whole grid
-
-
-class ExportError(Exception):
-    """The bundle was not written; the message says what disagreed."""
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What the bundle is called and how it sees pictures.
-
-    input_size: (height, width) of the encoder's input. storage: of the weights in the file; they
-    are computed with in float32. card: JSON file of provenance to add to what the checkpoint says
-    of itself.
-    """
-
-    name: str
-    input_size: tuple[int, int] = (448, 448)
-    geometry: Literal["squash", "fit"] = "squash"
-    storage: Literal["float16", "float32"] = "float16"
-    card: Path | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.input_size) < 64:
-            raise ValueError(f"input_size: expected 64 pixels or more, got {self.input_size}")
 
 
 @dataclass(frozen=True)
@@ -122,13 +91,17 @@ def export_bundle(
     if head is not None:
         own = (encoder.channels, settings.input_size, settings.storage)
         parts = parts_of(head, method, grid, *own)
-    manifest = _manifest(encoder, grid, parts, header, settings)
+    specs = {
+        "encoder": _encoder_spec(encoder, grid, settings),
+        **{name: part.spec for name, part in parts.items()},
+    }
+    manifest = manifest_of(encoder, grid, specs, header, settings)
     made = {"encoder": to_onnx(encoder, settings.input_size), **head_to_onnx(parts)}
     # computed beforehand, since TensorRT and OpenVINO cannot resize positions as torch does
     data = {name: plain(graph).SerializeToString() for name, graph in made.items()}
     if half:
         data = {name: store_half(graph) for name, graph in data.items()}
-    graphs = {name: open_entry(graph, manifest["graphs"][name]) for name, graph in data.items()}
+    graphs = {name: _open(graph, specs[name]) for name, graph in data.items()}
     image, mask = _golden_scene()
     inputs = _inputs(encoder, settings.input_size, image)
     parities = {"encoder": check_graph(encoder, graphs["encoder"], inputs)}
@@ -142,7 +115,7 @@ def export_bundle(
                 f"torch and ONNX Runtime disagree by {parity.max_abs:.3g}, {parity.worst:.3g} "
                 f"times what is allowed ({name}); no bundle was written"
             )
-    members = {manifest["graphs"][name]["file"]: graph for name, graph in data.items()}
+    members = {specs[name].file: graph for name, graph in data.items()}
     members.update(_golden(graphs, manifest, image, mask))
     # beside the target under another name, so that a bundle that fails its own check never takes
     # the good one's place
@@ -167,56 +140,14 @@ def _grid(encoder: Any, size: tuple[int, int]) -> tuple[int, int]:
     return int(shape[-2]), int(shape[-1])
 
 
-def _manifest(
-    encoder: Any,
-    grid: tuple[int, int],
-    parts: Mapping[str, Part],
-    header: dict[str, Any],
-    settings: ExportSettings,
-) -> dict[str, Any]:
-    height, width = settings.input_size
-    card = json.loads(settings.card.read_text()) if settings.card else {}
-    return {
-        "name": settings.name,
-        "created_with": f"fsseg_sdk {__version__}",
-        "method": header["method"],
-        "input": {
-            "size": [height, width],
-            "geometry": settings.geometry,
-            "mean": list(encoder.mean),
-            "std": list(encoder.std),
-        },
-        "features": {
-            "channels": encoder.channels,
-            "grid": list(grid),
-            "stride": float(encoder.stride),
-        },
-        "graphs": {
-            "encoder": entry_of(
-                GraphSpec(
-                    "encoder.onnx",
-                    (TensorInfo("image", "float32", (-1, 3, height, width)),),
-                    (TensorInfo("features", "float32", (-1, encoder.channels, *grid)),),
-                    settings.storage,
-                )
-            ),
-            **{name: entry_of(part.spec) for name, part in parts.items()},
-        },
-        "golden": {
-            **{key: f"golden/{key}.npy" for key in ("image", "mask", "features", "labels")},
-            "every": max(1, grid[0] * grid[1] // GOLDEN_CELLS),
-        },
-        "provenance": {
-            "encoder": header["encoder"]["name"],
-            "starting_weights": header.get("initial"),
-            **{
-                key: header[key]
-                for key in ("settings", "iteration", "sources", "pictures")
-                if key in header
-            },
-            **card,
-        },
-    }
+def _encoder_spec(encoder: Any, grid: tuple[int, int], settings: ExportSettings) -> GraphSpec:
+    image = TensorInfo("image", "float32", (-1, 3, *settings.input_size))
+    features = TensorInfo("features", "float32", (-1, encoder.channels, *grid))
+    return GraphSpec("encoder.onnx", (image,), (features,), settings.storage)
+
+
+def _open(data: bytes, spec: GraphSpec) -> Graph:
+    return open_graph(data, spec, backend="onnxruntime", device="cpu", precision="fp32", threads=1)
 
 
 def _golden_scene() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from export.plain import session_of, with_outputs
 from export.quantize import Flavour, Range
-from export.running import session_of, with_outputs
 from fsseg_sdk.errors import FssegError, InputError
 from fsseg_sdk.image import Picture, read_image
 from fsseg_sdk.preprocess import plan, preprocess

@@ -10,21 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export.agreement import Agreement, AsWritten, compare_precision
 from export.calibrate import inputs_of, read_pictures
 from export.eight import EightBits, make_int8
+from export.manifest import graph_entry
 from export.onnx_graph import store_half
+from export.parity import Agreement, AsWritten, compare_precision
 from export.plain import fixed_to_one, one_picture, plain
-from export.precision import to_half
-from export.wanted import HALVES, PrecisionError, PrecisionSettings
+from export.precision import Half, to_half
+from export.settings import PrecisionError, PrecisionSettings
 from fsseg_sdk import Segmenter
-from fsseg_sdk.backends import Graph, GraphFile, GraphSpec, TensorInfo, open_graphs
+from fsseg_sdk.backends import Graph, GraphFile, GraphSpec, open_graphs
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.image import read_image
 from fsseg_sdk.segmenter import find_bundle
 from fsseg_sdk.verify import golden_error
 from training.scenes import draw_pair
 
+HALVES: Mapping[str, Half] = {"fp16": "float16", "bf16": "bfloat16"}
 FAR = 1.5  # times the error that a file has by itself
 Files = Mapping[str, Sequence[tuple[GraphFile, bytes]]]
 
@@ -208,7 +210,7 @@ class Derivation:
         }
         new["name"] = self.settings.name or self.old["name"]
         new["graphs"] = {
-            name: entry_of_files(self.specs[name], [file for file, _ in own])
+            name: graph_entry(self.specs[name], [file for file, _ in own])
             for name, own in (files or self.files).items()
         }
         facts: dict[str, Any] = {
@@ -233,19 +235,3 @@ def exact_file(name: str, spec: GraphSpec) -> GraphFile:
         f"graph {name!r}: expected a file that computes in float32, got "
         f"{', '.join(map(str, spec.files))}. Start from the bundle that this one was made of."
     )
-
-
-def entry_of_files(spec: GraphSpec, files: Sequence[GraphFile]) -> dict[str, Any]:
-    """A graph in the manifest."""
-
-    def words(file: GraphFile) -> dict[str, Any]:
-        said = {"flavour": file.flavour or None, "error": file.error}
-        named = {"file": file.file, "storage": file.storage, "compute": file.compute}
-        return {**named, **{key: value for key, value in said.items() if value is not None}}
-
-    def tensors(infos: Sequence[TensorInfo]) -> list[dict[str, Any]]:
-        return [{"name": i.name, "dtype": i.dtype, "shape": list(i.shape)} for i in infos]
-
-    borders = {"inputs": tensors(spec.inputs), "outputs": tensors(spec.outputs)}
-    others = {"others": [words(file) for file in files[1:]]} if len(files) > 1 else {}
-    return {**words(files[0]), **borders, **others}

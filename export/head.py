@@ -14,7 +14,7 @@ from torch import nn
 from export.onnx_graph import fold_norms, graph_to_onnx, round_to_half
 from export.parity import Parity, compare, worst_of
 from fsseg_sdk import Segmenter
-from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
+from fsseg_sdk.backends import Graph
 from training.heads import CONDITIONER, EMBEDDING, Part
 from training.scenes import draw_pair
 from training.smcp.head import Head
@@ -47,31 +47,6 @@ def head_to_onnx(parts: Mapping[str, Part]) -> dict[str, bytes]:
         (output,) = part.spec.outputs
         graphs[name] = graph_to_onnx(part.module.eval(), examples, output.name, free)
     return graphs
-
-
-def entry_of(spec: GraphSpec) -> dict[str, Any]:
-    def tensors(infos: Any) -> list[dict[str, Any]]:
-        return [{"name": i.name, "dtype": i.dtype, "shape": list(i.shape)} for i in infos]
-
-    return {
-        "file": spec.file,
-        "inputs": tensors(spec.inputs),
-        "outputs": tensors(spec.outputs),
-        "storage": spec.storage,
-        "compute": spec.compute,
-    }
-
-
-def open_entry(data: bytes, entry: Mapping[str, Any]) -> Graph:
-    """entry: the graph's, in the manifest."""
-
-    def infos(key: str) -> tuple[TensorInfo, ...]:
-        return tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in entry[key])
-
-    spec = GraphSpec(
-        entry["file"], infos("inputs"), infos("outputs"), entry["storage"], entry["compute"]
-    )
-    return open_graph(data, spec, backend="onnxruntime", device="cpu", precision="fp32", threads=1)
 
 
 def check_head(

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from export.plain import session_of, with_outputs
 from export.quantize import Flavour, Range, layers_of
-from export.running import session_of, with_outputs
 
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 

@@ -1,9 +1,12 @@
-"""The graph that other precisions are made from: float32 weights, constants folded, types known."""
+"""The graph that other precisions are made from: float32 weights, constants folded, types known;
+and how such files are run to be measured: in ONNX Runtime, any tensor as an output."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from fsseg_sdk.backends import GraphSpec, TensorInfo
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it counts when onnxruntime is imported
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -61,7 +66,6 @@ def _name_nodes(model: ModelProto) -> None:
 def _computed(
     model: ModelProto, nodes: list[onnx.NodeProto], wanted: list[str]
 ) -> dict[str, NDArray[np.generic]]:
-    from export.running import session_of
 
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
@@ -112,3 +116,26 @@ def types_of(model: ModelProto) -> dict[str, int]:
         **{value.name: value.type.tensor_type.elem_type for value in values},
         **{initialiser.name: initialiser.data_type for initialiser in graph.initializer},
     }
+
+
+def session_of(data: bytes, optimise: bool = True) -> Any:
+    """An `InferenceSession` on the CPU. optimise: False computes node by node, as written."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str], kind: int) -> bytes:
+    """The model with these tensors, of the element type `kind`, among its outputs."""
+    wider = onnx.ModelProto()
+    wider.CopyFrom(model)
+    there = {value.name for value in wider.graph.output}
+    for name in names:
+        if name not in there:
+            wider.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
+    return wider.SerializeToString()

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.agreement import Agreement
 from export.derive import Derivation
 from export.eight import EightBits
-from export.wanted import PrecisionError, PrecisionSettings
+from export.parity import Agreement
+from export.settings import PrecisionError, PrecisionSettings
 from fsseg_sdk.bundle import write_bundle
 from fsseg_sdk.verify import VerifyReport, verify_bundle
 

@@ -19,7 +19,8 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_set(tmp_path / "voc2012", [(1,), (2,), (1, 2), (3,), (3, 1)], split="val")
     out = tmp_path / "figures.json"
     words = ["--bundle", str(bundle), "--seconds", "0.05", "--data", str(tmp_path / "voc2012")]
-    words += ["--pictures", "0", "--draws", "3", "--most-loss", "50", "--json", str(out), "--plot", str(tmp_path / "plot.png")]
+    words += ["--pictures", "0", "--draws", "3", "--most-loss", "50"]
+    words += ["--json", str(out), "--plot", str(tmp_path / "plot.png")]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "feature error" in printed and "with 5 queries of voc2012 val" in printed

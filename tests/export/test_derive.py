@@ -18,11 +18,11 @@ from PIL import Image
 
 from export.__main__ import main
 from export.accuracy import Cost, Judge
-from export.agreement import LIMITS
 from export.derive import Derivation
 from export.eight import _loss
+from export.parity import LIMITS
+from export.settings import PrecisionError, PrecisionSettings
 from export.triton import Model, models_of
-from export.wanted import PrecisionError, PrecisionSettings
 from export.written import derive_bundle
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import GraphSpec, TensorInfo
@@ -151,7 +151,7 @@ def test_a_precision_that_disagrees_is_not_written(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = {k: dataclasses.replace(v, features=1e-9) for k, v in LIMITS.items()}
-    monkeypatch.setattr("export.agreement.LIMITS", strict)
+    monkeypatch.setattr("export.parity.LIMITS", strict)
     for precision in ("fp16", "int8"):
         settings = PrecisionSettings((precision,), most_loss=50.0)
         with pytest.raises(PrecisionError, match=r"nothing was written\n(.*\n)*.*Conv +"):

@@ -21,7 +21,7 @@ from export.build import ExportError, ExportReport, ExportSettings, export_bundl
 from export.derive import Derivation
 from export.head import check_head, head_to_onnx
 from export.onnx_graph import SMALL
-from export.wanted import PrecisionSettings
+from export.settings import PrecisionSettings
 from export.written import write_derived
 from fsseg_sdk import BundleError, InputError, Segmenter
 from fsseg_sdk.backends import open_graph

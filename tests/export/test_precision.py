@@ -10,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.agreement import LIMITS, Agreement
 from export.onnx_graph import store_half
-from export.plain import fixed_to_one, plain, types_of
+from export.parity import LIMITS, Agreement
+from export.plain import fixed_to_one, plain, session_of, types_of
 from export.precision import KINDS, Half, rounded, simulated, to_half
-from export.running import session_of
 
 CHANNELS = 12
 

@@ -15,11 +15,10 @@ from PIL import Image
 
 from export.accuracy import Cost, episodes_of
 from export.calibrate import _asymmetric, _symmetric, inputs_of, measure, read_pictures
+from export.eight import search
 from export.layers import errors_alone, layer_table, summed_errors
-from export.mixed import search
-from export.plain import plain
+from export.plain import plain, session_of
 from export.quantize import FLAVOURS, Flavour, Range, layers_of, quantised, tensors_to_measure
-from export.running import session_of
 from fsseg_sdk.errors import InputError
 from tests.export.test_precision import attention
 

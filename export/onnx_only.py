@@ -37,7 +37,7 @@ picture.save(sys.argv[4])
 '''
 
 
-def write_loose(
+def write_onnx_only(
     folder: Path,
     manifest: Mapping[str, Any],
     files: Mapping[str, list[tuple[GraphFile, bytes]]],

@@ -1,16 +1,38 @@
-"""What is asked of a bundle in other precisions."""
+"""What is asked of an export: of a checkpoint as a bundle, and of a bundle in other precisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from export.precision import Half
 from export.quantize import FLAVOURS, Flavour
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-HALVES: Mapping[str, Half] = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+class ExportError(Exception):
+    """The bundle was not written; the message says what disagreed."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What the bundle is called and how it sees pictures.
+
+    input_size: (height, width) of the encoder's input. storage: of the weights in the file; they
+    are computed with in float32. card: JSON file of provenance to add to what the checkpoint says
+    of itself.
+    """
+
+    name: str
+    input_size: tuple[int, int] = (448, 448)
+    geometry: Literal["squash", "fit"] = "squash"
+    storage: Literal["float16", "float32"] = "float16"
+    card: Path | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.input_size) < 64:
+            raise ValueError(f"input_size: expected 64 pixels or more, got {self.input_size}")
 
 
 class PrecisionError(Exception):
