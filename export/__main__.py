@@ -12,15 +12,13 @@ from pathlib import Path
 
 from export.build import ExportError, ExportSettings, export_bundle
 from export.derive import Derivation
-from export.engine import BACKENDS, write_engines
+from export.engine import BACKENDS, check_machine, engine_options, write_engines
 from export.onnx_only import write_onnx_only
 from export.quantize import FLAVOURS
 from export.settings import PRECISIONS, PrecisionError, PrecisionSettings
 from export.triton import models_of, write_repository
 from export.written import check_name, write_derived
 from fsseg_sdk import FssegError
-
-BATCH = 8  # pictures of one call, at most, that an engine is built for
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
     if options.out is not None:
         check_name(options.out)
+    engines = engine_options(options.batch)
+    backend, device = options.engine_backend or BACKENDS[0], options.engine_device or "auto"
+    if options.engine is not None:
+        check_machine(backend, device)
     wanted = PrecisionSettings(
         precisions=options.precision,
         flavours=options.flavour,
@@ -62,7 +64,8 @@ def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
         source = options.source
         if source is None:
             source = Path(folder) / f"{settings.name}.fsseg"
-            print(export_bundle(options.checkpoint, source, settings))
+            lines = str(export_bundle(options.checkpoint, source, settings)).splitlines()
+            _say("\n".join(["the checkpoint in float32:", *lines[1:]]))
         made = Derivation(source, wanted, _say)
     if options.out is not None:
         print(write_derived(made, options.out))
@@ -70,13 +73,14 @@ def _derive(options: argparse.Namespace, settings: ExportSettings) -> None:
         _list(write_onnx_only(options.onnx_only, made.manifest(), made.files))
     plans: dict[str, bytes] = {}
     if options.engine is not None:
-        own = (options.engine_backend, options.engine_device, options.batch or BATCH)
-        plans = write_engines(options.engine, made.specs, made.files, *own, _say)
+        own = (backend, device, engines, _say)
+        plans = write_engines(options.engine, made.specs, made.files, *own)
     if options.triton is not None:
-        name, taken = str(made.manifest()["name"]), {}
-        if options.engine_backend == "tensorrt":  # Triton runs no plans of TensorRT for RTX
-            taken = plans
-        models = models_of(name, made.specs, made.files, taken, options.batch or BATCH)
+        if plans and backend != "tensorrt":
+            _say(f"Triton runs no plans of {backend}: the repository gets the ONNX files")
+            plans = {}
+        name = str(made.manifest()["name"])
+        models = models_of(name, made.specs, made.files, plans, engines.batch)
         _list(write_repository(options.triton, models, made.manifest()["input"]))
 
 
@@ -117,10 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--onnx-only", type=Path, metavar="DIR", help="plain ONNX files and an example in numpy")
     add("--triton", type=Path, metavar="DIR", help="a model repository for Triton Inference Server")
     add("--engine", type=Path, metavar="DIR", help="TensorRT engines, for this machine's GPU")
-    add("--engine-backend", choices=BACKENDS, default=BACKENDS[0])
-    add(
-        "--engine-device", default="auto", help="cuda:N, or none: tensorrt-rtx without a GPU (auto)"
-    )
+    add("--engine-backend", choices=BACKENDS, help=f"({BACKENDS[0]})")
+    add("--engine-device", help="cuda:N, or none: tensorrt-rtx without a GPU (the first GPU)")
     return parser
 
 
@@ -136,6 +138,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("say what to write: --out X.fsseg, --onnx-only, --triton or --engine DIR")
     if options.batch not in (None, 1) and options.engine is None:
         parser.error(f"--batch {options.batch} is of engines: add --engine DIR, or leave it out")
+    if (options.engine_backend or options.engine_device) and options.engine is None:
+        parser.error("--engine-backend and --engine-device are of engines: add --engine DIR")
 
 
 if __name__ == "__main__":

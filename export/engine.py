@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fsseg_sdk.backends import GraphFile, GraphSpec
+from fsseg_sdk.backends.tensorrt import FILES, BuildOptions, build_engine, read_options
+from fsseg_sdk.backends.tensorrt.driver import choose_device
+from fsseg_sdk.backends.tensorrt.module import find_module
+from fsseg_sdk.engines import EngineCache
 from fsseg_sdk.errors import BackendError
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
+WITHOUT_GPU = ("tensorrt-rtx", "none")
+
+
+def check_machine(backend: str, device: str) -> None:
+    """BackendError where no engine can be built here, before hours go into the files for it."""
+    if (backend, device) != WITHOUT_GPU:
+        choose_device(device, backend)
+    find_module(backend)
+
+
+def engine_options(batch: int | None) -> BuildOptions:
+    """The environment's (FSSEG_TENSORRT), with this batch. Raises InputError."""
+    options = read_options()
+    return options if batch is None else replace(options, batch=batch)
 
 
 def write_engines(
@@ -20,7 +39,7 @@ def write_engines(
     files: Mapping[str, list[tuple[GraphFile, bytes]]],
     backend: str,
     device: str,
-    batch: int,
+    options: BuildOptions,
     say: Callable[[str], None],
 ) -> dict[str, bytes]:
     """For each file that TensorRT can take X.plan, X.json (what it depends on) and X.log; the
@@ -29,9 +48,6 @@ def write_engines(
     Raises:
         BackendError: TensorRT is missing, finds no device, or refuses a graph.
     """
-    from fsseg_sdk.backends.tensorrt import FILES, BuildOptions, build_engine
-    from fsseg_sdk.engines import EngineCache
-
     kinds = {kind: precision for precision, known in FILES.items() for kind in known}
     chosen = [
         (graph, file, data)
@@ -48,28 +64,37 @@ def write_engines(
         )
     folder.mkdir(parents=True, exist_ok=True)
     plans: dict[str, bytes] = {}
-    for graph, file, data in chosen:
-        say(f"engine of {file.file}:")
-        with tempfile.TemporaryDirectory() as private:
+    with tempfile.TemporaryDirectory() as private:
+        cache = EngineCache(Path(private))  # what one build measures serves the next
+        for graph, file, data in chosen:
             key, obtained = build_engine(
                 backend,
                 data,
                 specs[graph].only(file),
                 precision=kinds[file.compute, file.flavour],
                 device=device,
-                options=BuildOptions(batch=batch),
-                cache=EngineCache(Path(private)),
+                options=options,
+                cache=cache,
+                say=say,
             )
-        stem = folder / Path(file.file).stem
-        plans[file.file] = bytes(obtained.plan)
-        stem.with_name(f"{stem.name}.plan").write_bytes(plans[file.file])
-        header = {"key": asdict(key), "notes": dict(obtained.notes)}
-        stem.with_name(f"{stem.name}.json").write_text(json.dumps(header, indent=1, default=str))
-        lines = [str(line) for line in _lines(obtained.notes.get("log"))]
-        stem.with_name(f"{stem.name}.log").write_text("\n".join(lines) + "\n")
-        say(f"  {len(plans[file.file]) / 1e6:.1f} MB")
+            plan = bytes(obtained.plan)
+            lines = obtained.notes.get("log")
+            log = [str(line) for line in lines] if isinstance(lines, (list, tuple)) else []
+            header = {"key": asdict(key), "notes": dict(obtained.notes)}
+            stem = Path(file.file).stem
+            _write(folder / f"{stem}.log", "".join(f"{line}\n" for line in log).encode())
+            _write(folder / f"{stem}.json", json.dumps(header, indent=1, default=str).encode())
+            _write(folder / f"{stem}.plan", plan)
+            say(f"  {stem}.plan: {len(plan) / 1e6:.1f} MB")
+            plans[file.file] = plan
     return plans
 
 
-def _lines(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple)) else []
+def _write(path: Path, data: bytes) -> None:
+    """Whole, or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
