@@ -118,15 +118,13 @@ def _read(path: Path, *, whole: bool) -> tuple[bytes, int]:
 
 
 def read_whole(file: io.RawIOBase, size: int) -> bytes:
-    """`size` bytes, or as many as there are: Linux gives no more than 2 GiB at once."""
-    data = bytearray(size)
-    at = 0
-    while at < size:
-        count = file.readinto(memoryview(data)[at:])
-        if not count:
-            break
-        at += count
-    return bytes(memoryview(data)[:at])
+    """`size` bytes, or as many as there are: Linux gives no more than 2 GiB at once. What it gave
+    is not copied, which would cost more than the hash."""
+    parts: list[bytes] = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _parse(path: Path, data: bytes) -> tuple[Header, int]:
