@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from fsseg_sdk import backends
-from fsseg_sdk.backends import BackendStatus, GraphFile, GraphSpec, open_graph, open_graphs
-from fsseg_sdk.backends.choice import choose_files, find_file, held
+from fsseg_sdk.backends import (
+    BackendStatus,
+    GraphFile,
+    GraphSpec,
+    open_graph,
+    open_graphs,
+    probing,
+    registry,
+)
+from fsseg_sdk.backends.choice import PRECISIONS, choose_files, find_file, held
 from fsseg_sdk.backends.graph import Graph, NotedGraph
 from fsseg_sdk.errors import BackendError, InputError
 from tests.quantised import tiny_fp16, tiny_int8
@@ -160,12 +168,12 @@ class Fake:
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Fake]]:
     listed = {name: Fake(name) for name in ("first", "second", "third")}
-    monkeypatch.setattr(backends, "_module", listed.__getitem__)
-    monkeypatch.setattr(backends, "NAMES", tuple(listed))
-    monkeypatch.setattr(backends, "ORDER", ("first", "second"))
-    backends._probed.cache_clear()
+    monkeypatch.setattr(registry, "module_of", listed.__getitem__)
+    monkeypatch.setattr(registry, "NAMES", tuple(listed))
+    monkeypatch.setattr(registry, "ORDER", ("first", "second"))
+    probing.probed.cache_clear()
     yield listed
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
 
 
 def test_auto_takes_the_first_that_works(fakes: dict[str, Fake]) -> None:
@@ -174,7 +182,7 @@ def test_auto_takes_the_first_that_works(fakes: dict[str, Fake]) -> None:
     fakes["first"].works = False
     assert open_graph(tiny_onnx(), SPEC).backend == "first"  # the probe is once in a process
     assert fakes["first"].probed == ["cpu"]
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
     assert open_graph(tiny_onnx(), SPEC).backend == "second"
     assert len(fakes["first"].opened) == 2
 
@@ -183,15 +191,15 @@ def test_auto_goes_on_where_a_graph_cannot_be_opened(fakes: dict[str, Fake]) -> 
     fakes["first"].fails = "too large"
     assert open_graph(tiny_onnx(), SPEC).backend == "second"
     fakes["second"].works = False
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
     with pytest.raises(BackendError, match="first: expected luck, got too large"):
         open_graph(tiny_onnx(), SPEC)
     fakes["second"].works, fakes["second"].fails = True, "a hole"
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
     with pytest.raises(BackendError, match=r"open this graph here, got first.*too large.*a hole"):
         open_graph(tiny_onnx(), SPEC)
     fakes["first"].works = fakes["second"].works = False
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
     with pytest.raises(BackendError, match=r"open this graph here, got no driver"):
         open_graph(tiny_onnx(), SPEC)
     assert fakes["third"].opened == []  # by name alone
@@ -202,13 +210,13 @@ def test_what_is_passed_over_is_told(fakes: dict[str, Fake], monkeypatch: Any) -
     first = fakes["first"]
 
     def said() -> tuple[str, ...]:
-        backends._probed.cache_clear()
+        probing.probed.cache_clear()
         return tuple(getattr(open_graph(tiny_onnx(), SPEC), "warnings", ()))
 
     first.where = ("cuda", "cpu")
     first.works = False
     assert said() == ("the backend 'first' on 'cpu' was passed over: no driver", "slow")
-    monkeypatch.setattr(backends, "_is_there", lambda device: True)
+    monkeypatch.setattr(probing, "has_device", lambda device: True)
     words = [f"the backend 'first' on '{d}' was passed over: no driver" for d in ("cuda", "cpu")]
     assert said() == (*words, "slow")
     first.version = None  # not installed
@@ -276,7 +284,7 @@ def test_auto_precision_does_not_leave_fp32(fakes: dict[str, Fake]) -> None:
 
 
 def test_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "ORDER", ("tensorrt", "onnxruntime", "openvino"))
+    monkeypatch.setattr(registry, "ORDER", ("tensorrt", "onnxruntime", "openvino"))
     assert backends.order() == ("tensorrt", "onnxruntime", "openvino")
     assert backends.order("fp16") == backends.order("fp32")
     for precision in ("bf16", "int8"):
@@ -284,10 +292,10 @@ def test_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_listed_backend_has_what_it_needs() -> None:
-    assert set(backends.ORDER) <= set(backends.NAMES)
+    assert set(registry.ORDER) <= set(registry.NAMES)
     for name in backends.names():
-        module = backends._module(name)
-        assert set(module.FILES) <= set(backends.PRECISIONS)
+        module = registry.module_of(name)
+        assert set(module.FILES) <= set(PRECISIONS)
         assert module.devices()
         for member in ("open_graph", "probe"):
             assert callable(getattr(module, member))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsseg_sdk import backends
-from fsseg_sdk.backends import open_graph, probe
+from fsseg_sdk.backends import open_graph, probe, probing
 from fsseg_sdk.errors import BackendError
 from tests.quantised import tiny_fp16, tiny_int8
 from tests.test_backends import IMAGE
@@ -60,7 +59,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: found.listed)
-    backends._probed.cache_clear()
+    probing.probed.cache_clear()
     return found
 
 

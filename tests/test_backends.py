@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fsseg_sdk import backends
-from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph, probe
+from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph, probe, probing, registry
 from fsseg_sdk.backends.checks import choose_threads
 from fsseg_sdk.backends.onnxruntime import saturates
 from fsseg_sdk.errors import BackendError, InputError
@@ -73,7 +73,7 @@ NARROW: dict[tuple[str, str, str], tuple[Callable[[], bytes], float]] = {
 def test_the_right_numbers_in_every_precision(backend: str, kind: tuple[str, str, str]) -> None:
     (precision, compute, flavour), (data, tolerance) = kind, NARROW[kind]
     spec = replace(SPEC, compute=compute, storage=compute, flavour=flavour)
-    if (compute, flavour) not in backends._module(backend).FILES.get(precision, ()):
+    if (compute, flavour) not in registry.kinds(backend).get(precision, ()):
         words = (
             r"backend 'openvino', graph: expected a file for int8: int8 s8s8, got int8 u8s8 .*"
             r"The backend 'onnxruntime' takes what the bundle has\."
@@ -330,7 +330,7 @@ def test_probe() -> None:
 def test_the_probes_graph_is_valid_onnx() -> None:
     import onnx
 
-    onnx.checker.check_model(onnx.load_from_string(backends._PROBE), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(probing.PROBE), full_check=True)
 
 
 @each
