@@ -13,6 +13,7 @@ from ..errors import BackendError, InputError
 from .graph import TensorInfo
 
 __all__ = [
+    "cannot",
     "check_feeds",
     "check_outputs",
     "check_process",
@@ -20,6 +21,16 @@ __all__ = [
     "one_line",
     "printable",
 ]
+
+
+def cannot(backend: str, what: str, can: str, asked: str) -> BackendError:
+    """A backend was asked for what it has not: a device, a precision."""
+    return BackendError(
+        f"backend {backend!r}, {what}",
+        expected=can,
+        got=asked,
+        remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
+    )
 
 
 def check_feeds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BackendError
+from .checks import cannot
 from .graph import GraphFile, GraphSpec
 
 __all__ = ["PRECISIONS", "Kinds", "choose_files", "find_file", "held", "shown"]
@@ -47,12 +48,8 @@ def choose_files(
     precision; the others run in fp32 where they have none. Raises BackendError, which names those
     of `known`, all backends with their files, that would take one."""
     if precision not in kinds:
-        raise BackendError(
-            f"backend {backend!r}, precision",
-            expected=" or ".join(repr(name) for name in PRECISIONS if name in kinds),
-            got=repr(precision),
-            remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
-        )
+        can = " or ".join(repr(name) for name in PRECISIONS if name in kinds)
+        raise cannot(backend, "precision", can, repr(precision))
     chosen: dict[str, tuple[str, GraphFile]] = {}
     for name, spec in specs.items():
         for candidate in (precision, *(("fp32",) if chosen else ())):

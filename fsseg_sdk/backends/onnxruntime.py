@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from .checks import check_feeds, check_outputs, check_process, choose_threads, one_line
+from .checks import cannot, check_feeds, check_outputs, check_process, choose_threads, one_line
 from .graph import BackendStatus, GraphSpec, TensorInfo
 from .ort_session import CPU, import_runtime, installed_twice, open_session
 
@@ -134,9 +134,10 @@ def open_graph(
 ) -> OnnxRuntimeGraph:
     """A session for the checked ONNX file `data`. Raises BackendError for what it cannot do."""
     if device not in ("cpu", "cuda"):
-        raise _cannot("device", "'cpu' or 'cuda'", device)
+        raise cannot(NAME, "device", "'cpu' or 'cuda'", repr(device))
     if device == "cuda" and precision not in _CUDA_PRECISIONS:
-        raise _cannot("precision on 'cuda'", " or ".join(map(repr, _CUDA_PRECISIONS)), precision)
+        can = " or ".join(map(repr, _CUDA_PRECISIONS))
+        raise cannot(NAME, "precision on 'cuda'", can, repr(precision))
     runtime = import_runtime(NAME, INSTALL)
     count = choose_threads(threads)
     if device == "cpu":
@@ -190,12 +191,3 @@ def probe(
         return BackendStatus(NAME, False, str(error), version, device, precisions)
     reason = installed_twice() if right else "it computes 1 + 1 wrongly on this machine"
     return BackendStatus(NAME, right, reason, version, device, precisions)
-
-
-def _cannot(what: str, can: str, asked: str) -> BackendError:
-    return BackendError(
-        f"backend {NAME!r}, {what}",
-        expected=can,
-        got=repr(asked),
-        remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
-    )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from .checks import choose_threads
+from .checks import cannot, choose_threads
 from .graph import BackendStatus, GraphSpec
 from .onnxruntime import CUDA, OnnxRuntimeGraph, preload_cuda
 from .ort_session import CPU, Provider, import_runtime, open_session
@@ -49,12 +49,7 @@ def open_graph(
 ) -> OnnxRuntimeGraph:
     """A session for the checked ONNX file `data`; builds an engine. Raises BackendError."""
     if device != "cuda":
-        raise BackendError(
-            f"backend {NAME!r}, device",
-            expected="'cuda'",
-            got=repr(device),
-            remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
-        )
+        raise cannot(NAME, "device", "'cuda'", repr(device))
     runtime = import_runtime(NAME, INSTALL)
     preload_cuda(runtime)
     switches = {_SWITCHES[precision]: "1"} if precision in _SWITCHES else {}

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from .checks import check_feeds, check_outputs, check_process, choose_threads, one_line
+from .checks import cannot, check_feeds, check_outputs, check_process, choose_threads, one_line
 from .graph import BackendStatus, GraphSpec, TensorInfo
 from .signal_stack import kept_signal_stack
 
@@ -108,12 +108,12 @@ def open_graph(
 ) -> OpenVinoGraph:
     """Compiles the checked ONNX file `data`. Raises BackendError for what it cannot do."""
     if device != "cpu":
-        raise _cannot("device", "'cpu'", repr(device))
+        raise cannot(NAME, "device", "'cpu'", repr(device))
     runtime = _import()
     count = choose_threads(threads)
     core = runtime.Core()
     if precision == "bf16" and not _has_bf16(core):
-        raise _cannot("precision 'bf16'", "a processor with bfloat16", "one without")
+        raise cannot(NAME, "precision 'bf16'", "a processor with bfloat16", "one without")
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "EXECUTION_MODE_HINT": "PERFORMANCE" if precision == "bf16" else "ACCURACY",
@@ -232,15 +232,6 @@ def _check_precision(model: Any, spec: GraphSpec, precision: str) -> None:
             got=f"{', '.join(sorted(set(found)))}, hint {hint}",
             remedy="Choose another precision, or another backend for this one.",
         )
-
-
-def _cannot(what: str, can: str, asked: str) -> BackendError:
-    return BackendError(
-        f"backend {NAME!r}, {what}",
-        expected=can,
-        got=asked,
-        remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
-    )
 
 
 def _keep_models() -> None:

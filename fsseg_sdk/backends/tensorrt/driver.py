@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BackendError
-from ..checks import printable
+from ..checks import cannot, printable
 
 __all__ = ["Device", "Driver", "choose_device", "no_device", "probe_driver", "system_name"]
 
@@ -72,12 +72,7 @@ def choose_device(name: str, backend: str) -> tuple[Driver, Device]:
     """ "auto" and "cuda" are the first device, "cuda:1" the second. BackendError without one."""
     matched = re.fullmatch(r"auto|cuda(?::(\d{1,3}))?", name)
     if matched is None:
-        raise BackendError(
-            f"backend {backend!r}, device",
-            expected="'cuda', or 'cuda:1' and so on",
-            got=repr(name),
-            remedy="Leave it at 'auto', or choose another backend ('fsseg doctor' lists them).",
-        )
+        raise cannot(backend, "device", "'cuda', or 'cuda:1' and so on", repr(name))
     driver = probe_driver()
     ordinal = int(matched[1] or 0)
     if ordinal >= len(driver.devices):
