@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import smcp
+from benchmarks import smcp, smcp_model
 from training.encoders import build_encoder
 
 
@@ -16,7 +16,7 @@ def test_what_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_nodes = {"taps": ["conv2"]}  # exported fast
-    monkeypatch.setattr(smcp, "build_encoder", lambda name: build_encoder(name, few_nodes))
+    monkeypatch.setattr(smcp_model, "build_encoder", lambda name: build_encoder(name, few_nodes))
     files = ["--json", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.svg")]
     small = ["--side", "64", "--width", "32", "--encoders", "vgg16", "--forms", "paper"]
     threads = torch.get_num_threads()
@@ -26,6 +26,10 @@ def test_what_is_measured(
         torch.set_num_threads(threads)
     found = json.loads((tmp_path / "s.json").read_text())["vgg16, paper"]
     assert found["share_percent"] == pytest.approx(100 * found["split"] / found["plain"])
-    assert found["query"] > found["encoder"] > 0 and found["without_head"] > 1
+    seconds, faster = found["seconds"], found["times_faster"]
+    assert seconds["fp32"] > found["encoder"]["fp32"] > 0 and found["without_head"] > 1
+    style = "published bf16"
+    assert faster[f"fp32, {style}"] == pytest.approx(seconds[style] / seconds["fp32"])
+    assert ("bf16" in seconds) != ("bf16" in found["refused"])  # OpenVINO and a processor for it
     assert "two passes, of two plain ones" in capsys.readouterr().out
     assert "<svg" in (tmp_path / "s.svg").read_text()
