@@ -20,6 +20,35 @@ template <class T> __device__ __forceinline__ T warp_max(T value) {
     return value;
 }
 
+// Sums of N values over the lanes that differ in the first STEPS bits of the lane's number, from the highest
+// bit down, each lane keeping a share: N / 2^STEPS values, which then are v[0], v[1], ..., those that were
+// v[share * (lane >> (5 - STEPS))] and following. Fewer shuffles than N sums: about N instead of STEPS * N.
+template <int STEPS, int N> __device__ __forceinline__ void scatter_sums(float (&v)[N]) {
+    static_assert(N % (1 << STEPS) == 0, "equal shares");
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int step = 0; step < STEPS; ++step) {
+        const int bit = 16 >> step, half = N >> (step + 1);
+        const bool upper = (lane & bit) != 0;
+#pragma unroll
+        for (int i = 0; i < half; ++i) {
+            const float given = upper ? v[i] : v[i + half], kept = upper ? v[i + half] : v[i];
+            v[i] = kept + __shfl_xor_sync(all_lanes, given, bit);
+        }
+    }
+}
+
+// The sums of N values (a power of two, 32 at most) over the warp: lane l gets that of v[l / (32 / N)].
+template <int N> __device__ __forceinline__ float warp_sums(float (&v)[N]) {
+    static_assert(N > 0 && N <= 32 && (N & (N - 1)) == 0, "a power of two");
+    constexpr int steps = N == 1 ? 0 : N == 2 ? 1 : N == 4 ? 2 : N == 8 ? 3 : N == 16 ? 4 : 5;
+    scatter_sums<steps>(v);
+    float sum = v[0];
+#pragma unroll
+    for (int bit = 16 >> steps; bit > 0; bit /= 2) { sum += __shfl_xor_sync(all_lanes, sum, bit); }
+    return sum;
+}
+
 // To every thread of a one-dimensional block of whole warps. `partial` is shared memory for 32 values;
 // it may be used again after the next barrier.
 template <class T> __device__ __forceinline__ T block_sum(T value, T *partial) {

@@ -12,7 +12,7 @@ cxx=${CXX:-c++}
 mkdir -p "$build"
 flags="-std=c++17 -O1 -g1 -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off -fno-math-errno -pthread ${CXXFLAGS:-}"
 flags="$flags -I$root/csrc -I$root/tests/cuda/emulation -DFSSEG_CUDA=1 -DFSSEG_CUDA_EMULATED=1"
-headers=$(find "$root/csrc" "$root/tests/cuda/emulation" -name '*.h' -newer "$build/replay" 2>/dev/null || echo all)
+headers=$(find "$root/csrc" "$root/tests/cuda/emulation" -name '*.*h' -newer "$build/replay" 2>/dev/null || echo all)
 objects=
 for source in "$root"/csrc/*/*.cpp "$root"/csrc/*/*.cu "$root"/tests/cuda/emulation/emulation.cpp; do
     folder=$(basename "$(dirname "$source")")
