@@ -32,6 +32,25 @@ template <class T> __device__ __forceinline__ float high_of(uint32_t bits) {
     return low_of<T>(bits >> 16);
 }
 
+template <class T>
+__device__ __forceinline__ void mma_by_hand(float (&d)[4], const uint32_t (&a)[4],
+                                            const uint32_t (&b)[2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+    for (int s = 0; s < 4; ++s) {
+        for (int half = 0; half < 2; ++half) {
+            const uint32_t top = __shfl_sync(0xffffffffu, a[2 * half], 4 * g + s);
+            const uint32_t low = __shfl_sync(0xffffffffu, a[2 * half + 1], 4 * g + s);
+            for (int j = 0; j < 2; ++j) {
+                const uint32_t y = __shfl_sync(0xffffffffu, b[half], 4 * (2 * t + j) + s);
+                d[j] = fmaf(low_of<T>(top), low_of<T>(y), d[j]);
+                d[j] = fmaf(high_of<T>(top), high_of<T>(y), d[j]);
+                d[2 + j] = fmaf(low_of<T>(low), low_of<T>(y), d[2 + j]);
+                d[2 + j] = fmaf(high_of<T>(low), high_of<T>(y), d[2 + j]);
+            }
+        }
+    }
+}
+
 #if defined(FSSEG_CUDA_EMULATED)
 template <class T> void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     struct Held {
@@ -56,25 +75,6 @@ template <class T> void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_
     }
 }
 #else
-template <class T>
-__device__ __forceinline__ void mma_by_hand(float (&d)[4], const uint32_t (&a)[4],
-                                            const uint32_t (&b)[2]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-    for (int s = 0; s < 4; ++s) {
-        for (int half = 0; half < 2; ++half) {
-            const uint32_t top = __shfl_sync(0xffffffffu, a[2 * half], 4 * g + s);
-            const uint32_t low = __shfl_sync(0xffffffffu, a[2 * half + 1], 4 * g + s);
-            for (int j = 0; j < 2; ++j) {
-                const uint32_t y = __shfl_sync(0xffffffffu, b[half], 4 * (2 * t + j) + s);
-                d[j] = fmaf(low_of<T>(top), low_of<T>(y), d[j]);
-                d[j] = fmaf(high_of<T>(top), high_of<T>(y), d[j]);
-                d[2 + j] = fmaf(low_of<T>(low), low_of<T>(y), d[2 + j]);
-                d[2 + j] = fmaf(high_of<T>(low), high_of<T>(y), d[2 + j]);
-            }
-        }
-    }
-}
-
 template <class T>
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 

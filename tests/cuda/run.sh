@@ -28,6 +28,11 @@ done
 # shellcheck disable=SC2086
 "$cxx" $flags "$root/tests/aarch64/replay.cpp" $objects -o "$build/replay"
 
+# shellcheck disable=SC2086
+"$cxx" $flags -x c++ "$root/tests/cuda/mma_test.cu" -x none "$build/cuda.context.cpp.o" \
+    "$build/emulation.emulation.cpp.o" -o "$build/mma_test"
+"$build/mma_test"
+
 cd "$root"
 "$python" -m tests.aarch64.write_cases "$build/cases.bin" "$@"
 "$build/replay" "$build/cases.bin" cuda
