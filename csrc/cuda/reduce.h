@@ -23,18 +23,18 @@ template <class T> __device__ __forceinline__ T warp_max(T value) {
 // Sums of N values over the lanes that differ in the first STEPS bits of the lane's number, from the highest
 // bit down, each lane keeping a share: N / 2^STEPS values, which then are v[0], v[1], ..., those that were
 // v[share * (lane >> (5 - STEPS))] and following. Fewer shuffles than N sums: about N instead of STEPS * N.
-template <int STEPS, int N> __device__ __forceinline__ void scatter_sums(float (&v)[N]) {
-    static_assert(N % (1 << STEPS) == 0, "equal shares");
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int step = 0; step < STEPS; ++step) {
-        const int bit = 16 >> step, half = N >> (step + 1);
-        const bool upper = (lane & bit) != 0;
+template <int STEPS, int N, int BIT = 16>
+__device__ __forceinline__ void scatter_sums(float (&v)[N]) {
+    if constexpr (STEPS > 0) {
+        constexpr int half = N * BIT / 32; // of the N * BIT / 16 that this lane still holds
+        static_assert(half * 32 == N * BIT, "equal shares");
+        const bool upper = (threadIdx.x & BIT) != 0;
 #pragma unroll
         for (int i = 0; i < half; ++i) {
             const float given = upper ? v[i] : v[i + half], kept = upper ? v[i + half] : v[i];
-            v[i] = kept + __shfl_xor_sync(all_lanes, given, bit);
+            v[i] = kept + __shfl_xor_sync(all_lanes, given, BIT);
         }
+        scatter_sums<STEPS - 1, N, BIT / 2>(v);
     }
 }
 
