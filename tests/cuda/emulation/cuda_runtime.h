@@ -179,6 +179,15 @@ static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline int __float2int_rn(float x) { return static_cast<int>(lrintf(x)); }
 static inline int __float2int_rd(float x) { return static_cast<int>(floorf(x)); }
 static inline int __double2int_rd(double x) { return static_cast<int>(floor(x)); }
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {
+    const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) { result |= static_cast<unsigned>(bytes >> 8 * (which >> 4 * i & 7u) & 255u) << 8 * i; }
+    return result;
+}
+static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
+    return static_cast<unsigned>((static_cast<uint64_t>(high) << 32 | low) >> (by & 31u));
+}
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>((static_cast<uint64_t>(a) * b) >> 32);
 }
