@@ -1,0 +1,181 @@
+// Cosines of a few vectors with the cells of all pictures: device code of soft_pool and prototype_fusion.
+//
+// Each block has 32 cells and all channels of them: 113 blocks for 60x60, of 16 warps at C = 1024. A load of 16
+// bytes takes 8 or 4 cells of one channel, so that a warp reads 8 (4) channels at a time and a thread has all of
+// its 8 (half of its 16) channels in flight: 64 kB on each processor. Vectors are taken 4 at a time, for which the
+// features are read once; the next 4 find them in the caches, where 32 cells of 1,024 channels are 64 or 128 kB.
+// What After does with the cosines of a tile follows in the same launch.
+#pragma once
+
+#include "cuda/elements.h"
+#include "cuda/reduce.h"
+
+#include <algorithm>
+
+namespace fsseg {
+namespace cuda {
+
+constexpr int tile_cells = 32, cosine_threads = 512;
+constexpr float smallest_square = 1e-24f,
+                largest_square = 1e36f; // float32 squares lose nothing within
+
+inline int units_together(int64_t rows) { return rows <= 2 ? 2 : 4; }
+inline int64_t padded_units(int64_t rows) {
+    const int together = units_together(rows);
+    return (rows + together - 1) / together * together;
+}
+
+// The unit vector of row `number`, as launch_cosines wants them: [group][channels][together]; zeros from
+// `rows` on. By all threads of a block; the row is in memory that this thread has written where value is its
+// own, i.e. value(c) is asked for c = thread, thread + threads, ... alone. False: the row is not finite.
+template <class Value> __device__ bool pack_unit(const Value &value, int64_t channels,
+                                                 int64_t number, int together, float *packed,
+                                                 double *partial) {
+    double square = 0.0;
+    for (int64_t c = threadIdx.x; c < channels; c += blockDim.x) {
+        const double x = static_cast<double>(value(c));
+        square = fma(x, x, square);
+    }
+    square = block_sum(square, partial);
+    const double inverse = square > 0.0 ? 1.0 / sqrt(square) : 0.0;
+    float *to = packed + number / together * together * channels + number % together;
+    for (int64_t c = threadIdx.x; c < channels; c += blockDim.x) {
+        to[c * together] = static_cast<float>(static_cast<double>(value(c)) * inverse);
+    }
+    return fabs(square) <= DBL_MAX;
+}
+
+struct Cosines {
+    const float *units;      // packed
+    int64_t from, rows, all; // the rows from, from + 1, ... of `all`
+    float *values;           // [B, all, cells]
+};
+
+// The cells whose squares leave float32's range, in double. By one warp, for one cell; -> whether it is finite.
+template <class T, int G> __device__ bool careful_cosines(const T *cell, int64_t stride,
+                                                          int64_t channels, const float *units,
+                                                          int count, float *to, int64_t to_stride) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    double square = 0.0;
+    for (int64_t c = lane; c < channels; c += 32) {
+        const double x = static_cast<double>(to_float(cell[c * stride]));
+        square = fma(x, x, square);
+    }
+    square = warp_sum(square);
+    const double inverse = square > 0.0 ? 1.0 / sqrt(square) : 0.0;
+    for (int g = 0; g < count; ++g) {
+        double dot = 0.0;
+        for (int64_t c = lane; c < channels && square > 0.0; c += 32) {
+            dot = fma(static_cast<double>(to_float(cell[c * stride])),
+                      static_cast<double>(units[c * G + g]), dot);
+        }
+        dot = warp_sum(dot);
+        if (lane == 0) { to[g * to_stride] = static_cast<float>(dot * inverse); }
+    }
+    return square <= DBL_MAX;
+}
+
+// after(b, first, count): called by all threads of a block when the cosines of the cells first, first + 1, ...
+// of picture b are written, for the rows of this launch.
+template <class T, int G, bool ALIGNED, class After>
+__global__ void __launch_bounds__(cosine_threads, 1)
+    cosines_of_cells(Planes<T> f, Cosines to, After after, int *report) {
+    constexpr int V = ALIGNED ? 16 / static_cast<int>(sizeof(T)) : 1, U = 8;
+    constexpr int steps = V == 8 ? 3 : V == 4 ? 2 : 0, across = tile_cells / V;
+    __shared__ float partial[cosine_threads / 32][(G + 1) * tile_cells];
+    __shared__ float totals[(G + 1) * tile_cells]; // dots, then squares
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    const int lane = thread % 32, warp = thread / 32, warps = threads / 32;
+    const int64_t tiles = (f.pixels + tile_cells - 1) / tile_cells;
+    const int64_t b = blockIdx.x / tiles, first = blockIdx.x % tiles * tile_cells;
+    const int count = static_cast<int>(min(static_cast<int64_t>(tile_cells), f.pixels - first));
+    const T *cells = f.data + b * f.batch_stride + first;
+    const int x = lane % across * V; // of this thread, and x + 1, ..., x + V - 1
+    const int own = warp * V + lane / across, apart = warps * V,
+              channels = static_cast<int>(f.channels);
+
+    for (int64_t row = 0; row < to.rows; row += G) {
+        const float *units = to.units + row * f.channels;
+        float v[V * (G + 1)];
+#pragma unroll
+        for (int i = 0; i < V * (G + 1); ++i) { v[i] = 0.0f; }
+        for (int c = own; c < channels; c += U * apart) {
+            Elements<T, V> values[U];
+#pragma unroll
+            for (int u = 0; u < U; ++u) {
+                const int channel = c + u * apart;
+                if (x < count && channel < channels) {
+                    values[u] = load<T, V>(cells + channel * f.channel_stride + x);
+                } else {
+#pragma unroll
+                    for (int j = 0; j < V; ++j) { values[u].at[j] = from_float<T>(0.0f); }
+                }
+            }
+#pragma unroll
+            for (int u = 0; u < U; ++u) {
+                const Elements<float, G> unit = load<float, G>(
+                    units + static_cast<int64_t>(min(c + u * apart, channels - 1)) * G);
+#pragma unroll
+                for (int j = 0; j < V; ++j) {
+                    const float value = to_float(values[u].at[j]);
+#pragma unroll
+                    for (int g = 0; g < G; ++g) {
+                        v[j * (G + 1) + g] = fmaf(value, unit.at[g], v[j * (G + 1) + g]);
+                    }
+                    v[j * (G + 1) + G] = fmaf(value, value, v[j * (G + 1) + G]);
+                }
+            }
+        }
+        scatter_sums<steps>(v); // over the channels of the warp: each lane keeps one cell
+        const int kept = x + lane / across;
+#pragma unroll
+        for (int g = 0; g <= G; ++g) { partial[warp][g * tile_cells + kept] = v[g]; }
+        __syncthreads();
+        for (int i = thread; i < (G + 1) * tile_cells; i += threads) {
+            float sum = 0.0f;
+            for (int k = 0; k < warps; ++k) { sum += partial[k][i]; }
+            totals[i] = sum;
+        }
+        __syncthreads();
+        const int rows = static_cast<int>(min(static_cast<int64_t>(G), to.rows - row));
+        float *out = to.values + (b * to.all + to.from + row) * f.pixels + first;
+        const auto in_range = [&](float square) {
+            return square >= smallest_square && square <= largest_square;
+        };
+        for (int i = thread; i < rows * tile_cells; i += threads) {
+            const int cell = i % tile_cells;
+            const float square = totals[G * tile_cells + cell];
+            if (cell < count && in_range(square)) {
+                out[i / tile_cells * f.pixels + cell] = totals[i] * (1.0f / sqrtf(square));
+            }
+        }
+        for (int cell = warp; cell < count; cell += warps) {
+            if (in_range(totals[G * tile_cells + cell])) { continue; }
+            if (!careful_cosines<T, G>(cells + cell, f.channel_stride, f.channels, units, rows,
+                                       out + cell, f.pixels)) {
+                atomicOr(report, static_cast<int>(not_finite));
+            }
+        }
+    }
+    __syncthreads();
+    after(b, first, count);
+}
+
+template <class T, class After>
+void launch_cosines(const Planes<T> &f, const Cosines &to, const After &after) {
+    if (f.batch * f.pixels == 0) { return; }
+    const bool aligned = aligned_planes(f, 16 / static_cast<int>(sizeof(T))),
+               two = units_together(to.rows) == 2;
+    const int64_t vector = aligned ? 16 / static_cast<int64_t>(sizeof(T)) : 1;
+    const int64_t warps =
+        std::min<int64_t>(std::max<int64_t>(f.channels / (vector * 8), 1), cosine_threads / 32);
+    const dim3 grid(static_cast<unsigned>(f.batch * divided_up(f.pixels, tile_cells)));
+    launch(two       ? aligned ? cosines_of_cells<T, 2, true, After>
+                               : cosines_of_cells<T, 2, false, After>
+           : aligned ? cosines_of_cells<T, 4, true, After>
+                     : cosines_of_cells<T, 4, false, After>,
+           grid, dim3(static_cast<unsigned>(warps * 32)), 0, f, to, after, current().report());
+}
+
+} // namespace cuda
+} // namespace fsseg
