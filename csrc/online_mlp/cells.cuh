@@ -14,6 +14,7 @@
 
 namespace fsseg {
 namespace cuda {
+namespace mlp {
 
 constexpr int tile_cells = 64; // of a block of the forward pass
 constexpr int cell_panels = tile_cells / panel_columns;
@@ -274,5 +275,6 @@ template <int PARTS> __device__ inline void pack_panel(const Packing &p, int pan
     if (!right) { atomicOr(report, static_cast<int>(not_finite)); }
 }
 
+} // namespace mlp
 } // namespace cuda
 } // namespace fsseg

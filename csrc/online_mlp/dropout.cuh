@@ -5,6 +5,7 @@
 
 namespace fsseg {
 namespace cuda {
+namespace mlp {
 
 constexpr uint64_t golden64 = 0x9E3779B97F4A7C15u;
 constexpr uint32_t golden32 = 0x9E3779B9u;
@@ -40,5 +41,6 @@ inline Dropout dropout_of(double probability) {
             static_cast<float>(1.0 / (1.0 - probability))};
 }
 
+} // namespace mlp
 } // namespace cuda
 } // namespace fsseg

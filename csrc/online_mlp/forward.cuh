@@ -11,6 +11,7 @@
 
 namespace fsseg {
 namespace cuda {
+namespace mlp {
 
 constexpr int chunk_panels = 4; // of hidden units at once
 constexpr int classes_at_once = 4;
@@ -323,5 +324,6 @@ template <int PARTS, bool FIT> __global__ void __launch_bounds__(product_threads
     }
 }
 
+} // namespace mlp
 } // namespace cuda
 } // namespace fsseg

@@ -15,6 +15,8 @@
 namespace fsseg {
 namespace cuda {
 
+using namespace mlp;
+
 namespace {
 
 constexpr int64_t most_sums = int64_t{1} << 26; // floats of all rows of Summed

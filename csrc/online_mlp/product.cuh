@@ -17,6 +17,7 @@
 
 namespace fsseg {
 namespace cuda {
+namespace mlp {
 
 constexpr int panel_rows = 80, panel_columns = 32;
 constexpr int row_tiles = 5, column_tiles = 4; // of 16 rows, of 8 columns
@@ -150,5 +151,6 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
     }
 };
 
+} // namespace mlp
 } // namespace cuda
 } // namespace fsseg

@@ -11,6 +11,7 @@
 
 namespace fsseg {
 namespace cuda {
+namespace mlp {
 
 struct Sizes {
     int channels, hidden, classes;
@@ -268,5 +269,6 @@ __global__ void write_weights(Sizes s, State state, MlpOut out, int *report) {
     if (!right) { atomicOr(report, static_cast<int>(diverged)); }
 }
 
+} // namespace mlp
 } // namespace cuda
 } // namespace fsseg
