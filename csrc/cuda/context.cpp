@@ -94,7 +94,13 @@ void *Context::scratch(size_t bytes) {
     }
     const size_t size = rounded(bytes, step);
     void *memory = nullptr;
-    check(cudaMalloc(&memory, size), "cudaMalloc");
+    cudaError_t error = cudaMalloc(&memory, size);
+    if (error == cudaErrorMemoryAllocation && reclaim && reclaim()) {
+        cudaGetLastError();
+        error = cudaMalloc(&memory, size);
+    }
+    check(error, "cudaMalloc");
+    ++allocations_;
     blocks_ = new Block{static_cast<char *>(memory), size, bytes, blocks_};
     reserved_ += size;
     return memory;

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -19,8 +20,9 @@ namespace fsseg {
 namespace cuda {
 
 enum Report : int {
-    not_finite = 1, // an input holds NaN or infinity, or what Status::not_finite stands for otherwise
-    diverged = 2,   // of online_mlp_fit
+    not_finite =
+        1,        // an input holds NaN or infinity, or what Status::not_finite stands for otherwise
+    diverged = 2, // of online_mlp_fit
 };
 
 // A call of CUDA failed. lost: the device will not answer in this process again.
@@ -56,7 +58,10 @@ class Context {
     int *report() { return flag_; }
     // Waits for the stream; what was reported since the last time.
     int take_report();
-    size_t reserved() const { return reserved_; } // bytes of scratch memory held
+    size_t reserved() const { return reserved_; }        // bytes of scratch memory held
+    int64_t allocations() const { return allocations_; } // how often scratch memory grew
+    // Asked when the device has no memory left: true where it has made some free.
+    std::function<bool()> reclaim;
 
   private:
     friend class Scope;
@@ -68,6 +73,7 @@ class Context {
     void rewind();
     Block *blocks_ = nullptr;
     size_t reserved_ = 0;
+    int64_t allocations_ = 0;
     int *flag_ = nullptr;
     int *taken_ = nullptr; // pinned, of the host
 };

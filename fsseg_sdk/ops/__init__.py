@@ -1,11 +1,16 @@
 """The only door to the kernels: arguments are checked once here, then the compiled code runs.
 
 numpy float32 arrays or CPU DLPack objects in (no copy where planes are contiguous), numpy arrays
-out. ``reference.py`` has the same functions in double precision.
+out. Where the first array is on a CUDA device (a DeviceArray, or somebody else's by DLPack or
+``__cuda_array_interface__``) the op runs there and gives DeviceArrays; features may be float16 and
+bfloat16 then, numpy arguments are copied to the device, and errors about values come with the next
+copy to the host. A first array of the host with others on a device is an InputError.
+``reference.py`` has the same functions in double precision.
 """
 
 from __future__ import annotations
 
+from .device import DeviceArray, DeviceContext, default_context
 from .fusion import Fusion, SoftPool, ThresholdMlp, prototype_fusion, soft_pool
 from .imaging import preprocess, upsample_argmax
 from .learning import Mlp, MlpFit, online_mlp_fit, online_mlp_scores, online_mlp_start
@@ -16,6 +21,8 @@ from .pooling import grid_weights, weighted_pool
 from .runtime import build_info, simd_level, simd_levels
 
 __all__ = [
+    "DeviceArray",
+    "DeviceContext",
     "Fusion",
     "LogisticFit",
     "Mlp",
@@ -25,6 +32,7 @@ __all__ = [
     "ThresholdMlp",
     "build_info",
     "cosine_match",
+    "default_context",
     "distance_stats",
     "grid_weights",
     "linear_match",

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .places import place_of
+from .runtime import choose_threads
 
 MOST_PLANES = 65535
 
@@ -28,8 +29,9 @@ def upsample_argmax(
     plane stands for; several may stand for the same. None: a plane's number, P <= 255 then. Ties go
     to the lowest plane. Returns ``[B, H, W]`` uint8. Raises InputError.
     """
-    scores = checks.planes(logits, "logits", "[B, P, h, w]")
-    names = None if labels is None else checks.label_numbers(labels, "labels", scores)
+    place = place_of(logits, "logits")
+    scores = checks.planes(logits, "logits", "[B, P, h, w]", place=place)
+    names = None if labels is None else checks.label_numbers(labels, "labels", scores, place)
     if scores.shape[1] > (255 if names is None else MOST_PLANES):
         raise InputError(
             "logits",
@@ -39,9 +41,9 @@ def upsample_argmax(
         )
     height, width = checks.size_pair(size, "size")
     extent_h, extent_w = checks.extent_pair(extent, (scores.shape[2], scores.shape[3]))
-    out = np.empty((scores.shape[0], height, width), np.uint8)
+    out = place.empty((scores.shape[0], height, width), "uint8")
     number = choose_threads(threads)
-    if not kernels.upsample_argmax(scores, extent_h, extent_w, names, out, number):
+    if not place.kernels.upsample_argmax(scores, extent_h, extent_w, names, out, number):
         checks.blame({"logits": scores}, "Scale the logits down.")
     return out
 
@@ -62,7 +64,8 @@ def preprocess(
     The filter is Pillow's BILINEAR without its rounding to whole numbers.
     Returns ``[1, 3, S_h, S_w]`` float32: ``(x / 255 - mean) / std``. Raises InputError.
     """
-    pixels = checks.rgb(image, "image")
+    place = place_of(image, "image")
+    pixels = checks.rgb(image, "image", place)
     height, width = checks.size_pair(input_size, "input_size")
     content_h, content_w = checks.size_pair(content, "content")
     if content_h > height or content_w > width:
@@ -74,8 +77,8 @@ def preprocess(
         )
     means = checks.triple(mean, "mean")
     deviations = checks.triple(std, "std", positive=True)
-    out = np.empty((1, 3, height, width), np.float32)
-    kernels.preprocess(
+    out = place.empty((1, 3, height, width))
+    place.kernels.preprocess(
         pixels, content_h, content_w, means, deviations, out, choose_threads(threads)
     )
     return out

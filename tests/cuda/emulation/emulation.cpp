@@ -312,6 +312,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return said(cudaSuccess); }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return said(cudaSuccess); }
+cudaError_t cudaEventQuery(cudaEvent_t) { return said(cudaSuccess); }
 cudaError_t cudaDeviceSynchronize() { return said(cudaSuccess); }
 cudaError_t cudaGetLastError() {
     const cudaError_t error = emulation::dead ? cudaErrorIllegalAddress : emulation::last;
@@ -354,6 +355,10 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
     *properties = {"an emulated device", size_t{1} << 30, 8, 0, 4};
+    return said(cudaSuccess);
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *) {
+    *attributes = {cudaMemoryTypeDevice, 0};
     return said(cudaSuccess);
 }
 cudaError_t fsseg_set_shared(const void *, cudaFuncAttribute, int) { return said(cudaSuccess); }
