@@ -125,11 +125,14 @@ add_channel(const float (&x)[S::each], const float (&w)[S::vectors], StripSums<S
 template <class S> __device__ __forceinline__ Elements<typename S::Element, S::each>
 load_pixels(const typename S::Element *plane, const int (&offset)[S::each]) {
     using T = typename S::Element;
-    if constexpr (S::aligned) { return load<T, S::each>(plane + offset[0]); }
-    Elements<T, S::each> found;
+    if constexpr (S::aligned) {
+        return load<T, S::each>(plane + offset[0]);
+    } else {
+        Elements<T, S::each> found;
 #pragma unroll
-    for (int i = 0; i < S::each; ++i) { found.at[i] = plane[offset[i]]; }
-    return found;
+        for (int i = 0; i < S::each; ++i) { found.at[i] = plane[offset[i]]; }
+        return found;
+    }
 }
 
 // The channels 4 quad .. 4 quad + 3, and QUADS - 1 times as many, each a round of slices further on.
