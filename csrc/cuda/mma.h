@@ -36,6 +36,7 @@ template <class T>
 __device__ __forceinline__ void mma_by_hand(float (&d)[4], const uint32_t (&a)[4],
                                             const uint32_t (&b)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+#pragma unroll 1
     for (int s = 0; s < 4; ++s) {
         for (int half = 0; half < 2; ++half) {
             const uint32_t top = __shfl_sync(0xffffffffu, a[2 * half], 4 * g + s);

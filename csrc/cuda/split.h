@@ -47,6 +47,7 @@ split_by_hand(float (&d)[N][4], const uint32_t (&a)[3][4], const uint32_t (&b)[3
                 (high_of<__nv_bfloat16>(b[1][n][i]) + high_of<__nv_bfloat16>(b[2][n][i]));
         }
     }
+#pragma unroll 1
     for (int s = 0; s < 4; ++s) {
         for (int half = 0; half < 2; ++half) {
             for (int k = 0; k < 2; ++k) {

@@ -134,8 +134,9 @@ template <int PARTS> Status fit(const OnlineMlpFitArgs &args) {
     using Forward = Product<PARTS, chunk_panels, cell_panels>;
     using Gradient = Product<PARTS, 2, 4>;
     const int limit = shared_limit();
-    const int blocks = static_cast<int>(
-        std::max<int64_t>(1, std::min<int64_t>(tiles, most_sums / (2 * s.small()))));
+    const int64_t most_blocks = std::max<int64_t>(1, most_sums / (2 * s.small()));
+    const int blocks =
+        static_cast<int>(std::min<int64_t>({tiles, most_blocks, 4 * context.processors}));
     ForwardArgs forward_args{};
     forward_args.sizes = s;
     forward_args.weights = weights;

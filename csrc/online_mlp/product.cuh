@@ -75,12 +75,14 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
         const auto fill = [&](int k, int slot) {
             uint4 *to = memory + slot * slab;
             const uint4 *from = from_left + static_cast<int64_t>(k) * PARTS * row_vectors;
+#pragma unroll 1
             for (int i = thread; i < rows * left_vectors; i += product_threads) {
                 const int panel = i / left_vectors;
                 copy_async16(to + i, from + panel * left_stride + (i - panel * left_vectors));
             }
             to += ROWS * left_vectors;
             from = from_right + static_cast<int64_t>(k) * PARTS * column_vectors;
+#pragma unroll 1
             for (int i = thread; i < columns * right_vectors; i += product_threads) {
                 const int panel = i / right_vectors;
                 copy_async16(to + i, from + panel * right_stride + (i - panel * right_vectors));
@@ -136,6 +138,7 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
             }
 #pragma unroll
             for (int m = 0; m < row_tiles; ++m) {
+                if (PARTS > 1) { __syncwarp(); } // fewer loads ahead, or registers do not suffice
                 uint32_t a[PARTS][4];
 #pragma unroll
                 for (int p = 0; p < PARTS; ++p) {

@@ -31,6 +31,10 @@ done
 # shellcheck disable=SC2086
 "$cxx" $flags -x c++ "$root/tests/cuda/mma_test.cu" -x none "$build/cuda.context.cpp.o" \
     "$build/emulation.emulation.cpp.o" -o "$build/mma_test"
+# shellcheck disable=SC2086
+"$cxx" $flags "$root/tests/cuda/online_mlp_test.cpp" $objects -o "$build/online_mlp_test"
+"$build/online_mlp_test"
+FSSEG_EMULATED_ORDER=backward "$build/online_mlp_test"
 "$build/mma_test"
 
 cd "$root"
