@@ -81,13 +81,15 @@ float rounded(float x, DType dtype) {
 }
 
 struct Fit {
+    Fit(int64_t channels_, int64_t hidden_, int64_t classes_, int64_t height_, int64_t width_)
+        : channels(channels_), hidden(hidden_), classes(classes_), height(height_), width(width_) {}
     int64_t channels, hidden, classes, height, width, maps = 1;
     DType dtype = DType::f32;
     bool bf16 = false;
     double rate = 0.1, length = 2.0, dropout = 0.4;
     int64_t iterations = 2;
-    std::vector<Floats> features{}, targets{};
-    Floats mlp[4]{};
+    std::vector<Floats> features, targets;
+    Floats mlp[4];
 
     void fill() {
         const int64_t pixels = height * width;
