@@ -6,6 +6,7 @@
 #include "cuda/array.h"
 #include "cuda/copy.h"
 #include "cuda/dlpack.h"
+#include "cuda/planes.h"
 
 #include <cstring>
 #include <string>
@@ -174,7 +175,8 @@ Array contiguous(const Array &array) {
     return result;
 }
 
-py::array fetch(const Array &given, int &report) { // bfloat16 as float32
+py::array fetch(const Array &given,
+                int *report) { // bfloat16 as float32; report: null leaves it there
     const Array array = contiguous(given);
     Place &place = array.place();
     const bool wide = array.type == Type::bf16;
@@ -186,7 +188,11 @@ py::array fetch(const Array &given, int &report) { // bfloat16 as float32
             check(cudaMemcpyAsync(to, array.begin, bytes, cudaMemcpyDeviceToHost, place.stream),
                   "copy");
         }
-        report = place.context().take_report();
+        if (report != nullptr) {
+            *report = place.context().take_report();
+        } else {
+            check(cudaStreamSynchronize(place.stream), "the stream");
+        }
     });
     place.sweep();
     if (!wide) { return host; }
@@ -216,7 +222,7 @@ void raise_report(int report) {
 
 py::array to_host(const Array &array) {
     int report = 0;
-    py::array host = fetch(array, report);
+    py::array host = fetch(array, &report);
     raise_report(report);
     return host;
 }
@@ -298,6 +304,47 @@ Array from_dlpack(const Shared &place, const py::object &source, const std::stri
                    std::move(sizes), std::move(steps), [managed] {
                        if (managed->deleter != nullptr) { managed->deleter(managed); }
                    });
+}
+
+// A view of one part along the first axis.
+Array item_of(const Array &array, int64_t index) {
+    if (array.ndim() == 0) { throw py::index_error("of no axis"); }
+    const int64_t place = index < 0 ? index + array.shape(0) : index;
+    if (place < 0 || place >= array.shape(0)) {
+        throw py::index_error("outside of the first axis");
+    }
+    Array part = array;
+    part.begin += place * array.strides(0);
+    part.sizes.erase(part.sizes.begin());
+    part.steps.erase(part.steps.begin());
+    return part;
+}
+
+const float *contiguous_planes(const Array &array, const char *name) {
+    require_type<float>(array, name, 4);
+    if (!is_contiguous(array)) { refuse(name, "a contiguous array"); }
+    return static_cast<const float *>(array.data());
+}
+
+void first_largest_op(const Array &planes, int64_t parts, Array out) {
+    in_one_place(out, planes);
+    const float *from = contiguous_planes(planes, "planes");
+    const int64_t count = planes.shape(1);
+    if (parts < 1 || parts >= count) { refuse("parts", "1 to fewer than the planes"); }
+    float *to = output<float>(
+        out, "out", {planes.shape(0), 1 + count - parts, planes.shape(2), planes.shape(3)});
+    const FirstLargestArgs args{
+        from, planes.shape(0), count, parts, planes.shape(2) * planes.shape(3), to};
+    running(out, [&](fsseg::Device) { return finished(first_largest(args)); });
+}
+
+void blend_op(Array into, const Array &other, float factor, float other_factor) {
+    in_one_place(into, other);
+    const float *from = contiguous_planes(other, "other");
+    float *to = output<float>(into, "into",
+                              {other.shape(0), other.shape(1), other.shape(2), other.shape(3)});
+    const BlendArgs args{to, from, factor, other_factor, other.size()};
+    running(into, [&](fsseg::Device) { return finished(blend(args)); });
 }
 
 // The device whose memory that is; -1: none.
@@ -455,11 +502,11 @@ Array view(const Array &array, const std::vector<int64_t> &sizes, const std::vec
 
 py::list devices() {
     int count = 0;
-    check(cudaGetDeviceCount(&count), "looking for devices");
+    check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     py::list found;
     for (int device = 0; device < count; ++device) {
         cudaDeviceProp properties;
-        check(cudaGetDeviceProperties(&properties, device), "looking for devices");
+        check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceCount");
         py::dict one;
         one["name"] = std::string(properties.name);
         one["capability"] =
@@ -481,28 +528,32 @@ void bind(py::module_ &parent) {
         "A CUDA device, a stream of it, and a pool of its memory.\n\n"
         "device: its number. stream: the address of a cudaStream_t, e.g. "
         "torch.cuda.current_stream().cuda_stream,\n"
-        "which must outlive the context and its arrays; None: CUDA's legacy default stream. All "
+        "which must outlive the context and its arrays; None: CUDA's legacy default stream, or "
+        "with own_stream one of\n"
+        "its own, which waits for nobody. All "
         "work on the\n"
         "context's arrays is put on that stream. Several contexts may be used by several threads "
         "at once.\n\n"
         "Raises KernelError (no driver, or a device that no longer answers: lost is True then, for "
         "good),\n"
         "InputError (no such device), DeviceMemoryError (the next call works).")
-        .def(py::init([](int device, std::optional<uintptr_t> stream) {
+        .def(py::init([](int device, std::optional<uintptr_t> stream, bool own_stream) {
                  if (device < 0) {
                      throw Wrong("device", "0 or more", std::to_string(device), "Pass 0.");
                  }
                  py::gil_scoped_release release;
                  int count = 0;
-                 check(cudaGetDeviceCount(&count), "looking for devices");
+                 check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
                  if (device >= count) {
                      throw Wrong("device", "below " + std::to_string(count), std::to_string(device),
                                  "Pass the number of a device that `fsseg doctor` lists.");
                  }
+                 if (own_stream) { return Place::with_own_stream(device); }
                  return std::make_shared<Place>(device,
                                                 reinterpret_cast<cudaStream_t>(stream.value_or(0)));
              }),
-             py::arg("device") = 0, py::arg("stream") = py::none())
+             py::arg("device") = 0, py::arg("stream") = py::none(), py::kw_only(),
+             py::arg("own_stream") = false)
         .def_readonly("device", &Place::device)
         .def_property_readonly("stream", &stream_number)
         .def_property_readonly("lost", &Place::lost)
@@ -527,6 +578,11 @@ void bind(py::module_ &parent) {
             },
             py::arg("shape"), py::arg("dtype") = "float32",
             "A contiguous array whose values are anything.")
+        .def("_wait",
+             [](Place &place) {
+                 py::gil_scoped_release release;
+                 place.wait();
+             })
         .def("_numbers", &upload_numbers)
         .def("_from_dlpack", &from_dlpack)
         .def("_from_interface", &from_interface)
@@ -570,12 +626,20 @@ void bind(py::module_ &parent) {
              "negative weight) since\n"
              "the last time this was asked. KernelError: online_mlp_fit diverged, or the device is "
              "lost.")
-        .def("_peek",
-             [](const Array &a) {
-                 int ignored = 0;
-                 return fetch(a, ignored);
-             })
+        .def("_peek", [](const Array &a) { return fetch(a, nullptr); })
         .def("_view", &view, py::arg("shape"), py::arg("steps"), py::arg("offset") = 0)
+        .def("_with_report",
+             [](const Array &a) {
+                 int report = 0;
+                 py::array host = fetch(a, &report);
+                 return py::make_tuple(host, report);
+             })
+        .def("__len__",
+             [](const Array &a) {
+                 if (a.ndim() == 0) { throw py::type_error("of no axis"); }
+                 return a.shape(0);
+             })
+        .def("__getitem__", &item_of)
         .def("__dlpack_device__",
              [](const Array &a) {
                  return py::make_tuple(static_cast<int>(dlpack::device_cuda), a.place().device);
@@ -593,8 +657,12 @@ void bind(py::module_ &parent) {
                    std::to_string(a.place().device) + ")";
         });
 
+    m.attr("not_finite") = static_cast<int>(not_finite);
+    m.attr("diverged") = static_cast<int>(diverged);
     m.def("devices", &devices);
     m.def("_device_of", &device_of);
+    m.def("_first_largest", &first_largest_op);
+    m.def("_blend", &blend_op);
     bind_ops<Array>(m);
     bind_learning<Array>(m);
 }

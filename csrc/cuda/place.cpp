@@ -29,9 +29,21 @@ struct OnDevice { // for calls that mean the current device
 
 } // namespace
 
-Place::Place(int device_, cudaStream_t stream_)
-    : device(device_), stream(stream_), context_(device_, stream_) {
+Place::Place(int device_, cudaStream_t stream_, bool owned)
+    : device(device_), stream(stream_), context_(device_, stream_), owned_(owned) {
     context_.reclaim = [this] { return trim() > 0; };
+}
+
+std::shared_ptr<Place> Place::with_own_stream(int device) {
+    const OnDevice here(device);
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    try {
+        return std::make_shared<Place>(device, stream, true);
+    } catch (...) {
+        cudaStreamDestroy(stream);
+        throw;
+    }
 }
 
 Place::~Place() { // of a process that ends, or of a lost device: errors change nothing
@@ -43,7 +55,12 @@ Place::~Place() { // of a process that ends, or of a lost device: errors change 
     }
     for (cudaEvent_t event : events_) { cudaEventDestroy(event); }
     trim();
+    if (owned_) { cudaStreamDestroy(stream); }
     cudaGetLastError();
+}
+
+void Place::wait() {
+    run([&] { check(cudaStreamSynchronize(stream), "the stream"); });
 }
 
 char *Place::take(size_t bytes) {

@@ -25,7 +25,9 @@ struct DeviceLost : std::runtime_error {
 
 class Place {
   public:
-    Place(int device, cudaStream_t stream);
+    // owned: the place ends the stream with itself.
+    Place(int device, cudaStream_t stream, bool owned = false);
+    static std::shared_ptr<Place> with_own_stream(int device);
     ~Place();
     Place(const Place &) = delete;
     Place &operator=(const Place &) = delete;
@@ -63,6 +65,8 @@ class Place {
     void retire(std::function<void()> done) noexcept;
     void sweep() noexcept;
 
+    void wait(); // until the stream has come so far; says nothing of reports
+
     bool lost() const;
     void require_alive() const;
 
@@ -79,6 +83,7 @@ class Place {
     std::vector<cudaEvent_t> events_;
     std::vector<std::pair<cudaEvent_t, std::function<void()>>> retired_;
     size_t held_ = 0;
+    const bool owned_;
     int64_t allocations_ = 0;
     std::string lost_;
 };

@@ -26,7 +26,9 @@ else:
     class DeviceContext:
         """A CUDA device and stream. This build has none: raises KernelError."""
 
-        def __init__(self, device: int = 0, stream: int | None = None) -> None:
+        def __init__(
+            self, device: int = 0, stream: int | None = None, *, own_stream: bool = False
+        ) -> None:
             raise KernelError(
                 "DeviceContext",
                 expected="a build with CUDA",
@@ -56,5 +58,5 @@ def device_state() -> dict[str, Any]:
         try:
             state["devices"] = kernels.cuda.devices()
         except FssegError as error:
-            state["reason"] += f", but it finds no device: {error.got}"
+            state["reason"] += f", but no device answers: {error.got}"
     return state
