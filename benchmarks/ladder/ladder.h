@@ -103,13 +103,14 @@ struct Expected {
     const float *result; // of the device
     std::vector<double> values;
     double scale, tolerance;
+    bool mean = false; // the root of the mean square counts, not the largest error
 };
 
 struct Step {
     std::string name;
     std::function<void()> enqueue;
-    const Expected *expected;
-    double flops; // 0: those of the case
+    const Expected *expected; // null: only timed
+    double flops;             // 0: those of the case
 };
 
 struct Case {
@@ -145,6 +146,13 @@ class Ladder {
     }
     Ladder(const Ladder &) = delete;
     Ladder &operator=(const Ladder &) = delete;
+
+    // Work that is not a part of any step.
+    template <class Work> void prepare(Work &&work) {
+        const fsseg::cuda::Scope scope(*context_);
+        work();
+        check(cudaStreamSynchronize(stream_), "prepare");
+    }
 
     void climb(const Case &c, const std::vector<Step> &steps) {
         printf("%s %s %s\n", op_.c_str(), c.name.c_str(), c.dtype.c_str());
@@ -184,6 +192,7 @@ class Ladder {
 
     // The largest error relative to the tolerance.
     double error_of(const Step &step) {
+        if (step.expected == nullptr) { return 0.0; }
         const Expected &expected = *step.expected;
         const size_t n = expected.values.size(), bytes = n * sizeof(float);
         std::vector<float> result(n);
@@ -194,22 +203,29 @@ class Ladder {
             cudaMemcpyAsync(result.data(), expected.result, bytes, cudaMemcpyDeviceToHost, stream_),
             "copy");
         check(cudaStreamSynchronize(stream_), step.name.c_str());
-        double worst = 0.0;
+        double worst = 0.0, squares = 0.0;
+        size_t where = 0;
         for (size_t i = 0; i < n; ++i) {
-            const double d = static_cast<double>(result[i]) - expected.values[i];
-            if (!(fabs(d) <= expected.tolerance * expected.scale)) { // NaN is wrong, too
-                printf("  WRONG %s: %g at %zu, expected %g\n", step.name.c_str(),
-                       static_cast<double>(result[i]), i, expected.values[i]);
-                failed_ = true;
-                return NAN;
+            const double d = fabs(static_cast<double>(result[i]) - expected.values[i]);
+            squares += d * d;
+            if (!(d <= worst)) { // NaN, too
+                worst = d;
+                where = i;
+                if (std::isnan(d)) { break; }
             }
-            worst = std::max(worst, fabs(d) / (expected.tolerance * expected.scale));
+        }
+        const double error = expected.mean ? std::sqrt(squares / static_cast<double>(n)) : worst;
+        if (!(error <= expected.tolerance * expected.scale)) {
+            printf("  WRONG %s: %g at %zu, expected %g; error %g of %g\n", step.name.c_str(),
+                   static_cast<double>(result[where]), where, expected.values[where], error,
+                   expected.scale);
+            failed_ = true;
         }
         if (context_->take_report() != 0) {
             printf("  WRONG %s: reports an input that is not finite\n", step.name.c_str());
             failed_ = true;
         }
-        return worst;
+        return error / (expected.tolerance * expected.scale);
     }
 
     void report(const Case &c, const Step &step, int number, double error, const Times &t,
