@@ -1,9 +1,10 @@
 // Cosines of a few vectors with the cells of all pictures: device code of soft_pool and prototype_fusion.
 //
 // Each block has 32 cells and all channels of them: 113 blocks for 60x60, of 16 warps at C = 1024. A load of 16
-// bytes takes 8 or 4 cells of one channel, so that a warp reads 8 (4) channels at a time and a thread has all of
-// its 8 (half of its 16) channels in flight: 64 kB on each processor. Vectors are taken 4 at a time, for which the
-// features are read once; the next 4 find them in the caches, where 32 cells of 1,024 channels are 64 or 128 kB.
+// bytes takes 8 or 4 cells of one channel, so that a warp reads 8 (4) channels at a time and a thread 8 or 16 of
+// them all in all, 8 at once for 2 vectors and 4 for 4 in fp16: 32 to 64 kB in flight on each processor, above
+// the 17 bytes a cycle times 1,000 cycles that are needed. Vectors are taken 4 at a time, for which the features
+// are read once; the next 4 find them in the caches, where 32 cells of 1,024 channels are 64 or 128 kB.
 // What After does with the cosines of a tile follows in the same launch.
 #pragma once
 
@@ -11,11 +12,14 @@
 #include "cuda/reduce.h"
 
 #include <algorithm>
+#include <cfloat>
 
 namespace fsseg {
 namespace cuda {
 
 constexpr int tile_cells = 32, cosine_threads = 512;
+// Of one thread, in flight: what its registers hold beside the sums.
+template <int G, int V> constexpr int cosine_loads = G * V > 16 ? 4 : 8;
 constexpr float smallest_square = 1e-24f,
                 largest_square = 1e36f; // float32 squares lose nothing within
 
@@ -75,12 +79,46 @@ template <class T, int G> __device__ bool careful_cosines(const T *cell, int64_t
     return square <= DBL_MAX;
 }
 
+// Adds the products of V cells with G vectors, and their squares, over the channels c, c + apart, ... to
+// v[V][G + 1]; ENDS: those from `channels` on are none. Loads are unconditional: all are on their way at once.
+template <class T, int G, int V, bool ENDS>
+__device__ __forceinline__ void add_channels(const T *cells, int64_t stride, const float *units,
+                                             int c, int apart, int channels,
+                                             float (&v)[V * (G + 1)]) {
+    constexpr int loads = cosine_loads<G, V>;
+    Elements<T, V> values[loads];
+    const int last = channels - 1;
+    const T *at = cells + (ENDS ? min(c, last) : c) * stride;
+#pragma unroll
+    for (int u = 0; u < loads; ++u) {
+        values[u] = load<T, V>(at);
+        at += !ENDS ? apart * stride
+                    : (min(c + (u + 1) * apart, last) - min(c + u * apart, last)) * stride;
+    }
+#pragma unroll
+    for (int u = 0; u < loads; ++u) {
+        const int channel = c + u * apart;
+        const bool there = !ENDS || channel < channels;
+        const Elements<float, G> unit =
+            load<float, G>(units + (there ? channel : 0) * static_cast<int64_t>(G));
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const float value = there ? to_float(values[u].at[j]) : 0.0f;
+#pragma unroll
+            for (int g = 0; g < G; ++g) {
+                v[j * (G + 1) + g] = fmaf(value, unit.at[g], v[j * (G + 1) + g]);
+            }
+            v[j * (G + 1) + G] = fmaf(value, value, v[j * (G + 1) + G]);
+        }
+    }
+}
+
 // after(b, first, count): called by all threads of a block when the cosines of the cells first, first + 1, ...
 // of picture b are written, for the rows of this launch.
 template <class T, int G, bool ALIGNED, class After>
 __global__ void __launch_bounds__(cosine_threads, 1)
     cosines_of_cells(Planes<T> f, Cosines to, After after, int *report) {
-    constexpr int V = ALIGNED ? 16 / static_cast<int>(sizeof(T)) : 1, U = 8;
+    constexpr int V = ALIGNED ? 16 / static_cast<int>(sizeof(T)) : 1;
     constexpr int steps = V == 8 ? 3 : V == 4 ? 2 : 0, across = tile_cells / V;
     __shared__ float partial[cosine_threads / 32][(G + 1) * tile_cells];
     __shared__ float totals[(G + 1) * tile_cells]; // dots, then squares
@@ -94,36 +132,20 @@ __global__ void __launch_bounds__(cosine_threads, 1)
     const int own = warp * V + lane / across, apart = warps * V,
               channels = static_cast<int>(f.channels);
 
+    const T *from = cells + (x < count ? x : 0); // cells from `count` on are not kept
+
     for (int64_t row = 0; row < to.rows; row += G) {
         const float *units = to.units + row * f.channels;
         float v[V * (G + 1)];
 #pragma unroll
         for (int i = 0; i < V * (G + 1); ++i) { v[i] = 0.0f; }
-        for (int c = own; c < channels; c += U * apart) {
-            Elements<T, V> values[U];
-#pragma unroll
-            for (int u = 0; u < U; ++u) {
-                const int channel = c + u * apart;
-                if (x < count && channel < channels) {
-                    values[u] = load<T, V>(cells + channel * f.channel_stride + x);
-                } else {
-#pragma unroll
-                    for (int j = 0; j < V; ++j) { values[u].at[j] = from_float<T>(0.0f); }
-                }
-            }
-#pragma unroll
-            for (int u = 0; u < U; ++u) {
-                const Elements<float, G> unit = load<float, G>(
-                    units + static_cast<int64_t>(min(c + u * apart, channels - 1)) * G);
-#pragma unroll
-                for (int j = 0; j < V; ++j) {
-                    const float value = to_float(values[u].at[j]);
-#pragma unroll
-                    for (int g = 0; g < G; ++g) {
-                        v[j * (G + 1) + g] = fmaf(value, unit.at[g], v[j * (G + 1) + g]);
-                    }
-                    v[j * (G + 1) + G] = fmaf(value, value, v[j * (G + 1) + G]);
-                }
+        for (int c = 0; c < channels; c += cosine_loads<G, V> * apart) {
+            if (c + cosine_loads<G, V> * apart <= channels) {
+                add_channels<T, G, V, false>(from, f.channel_stride, units, c + own, apart,
+                                             channels, v);
+            } else {
+                add_channels<T, G, V, true>(from, f.channel_stride, units, c + own, apart, channels,
+                                            v);
             }
         }
         scatter_sums<steps>(v); // over the channels of the warp: each lane keeps one cell

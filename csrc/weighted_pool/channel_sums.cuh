@@ -77,36 +77,26 @@ __launch_bounds__(pool_threads, (pool_blocks<M, 16 / static_cast<int>(sizeof(T))
 #pragma unroll
             for (int j = 0; j < V; ++j) { any = any || w[m][j] != 0.0f; }
         }
-        float totals[M];
-#pragma unroll
-        for (int m = 0; m < M; ++m) {
-            totals[m] = w[m][0];
-#pragma unroll
-            for (int j = 1; j < V; ++j) { totals[m] += w[m][j]; }
-        }
-        const float total = warp_sums(totals);
-        if (lane % (32 / M) == 0) {
-            double &kept = own_weights[lane / (32 / M)];
-            kept = fresh ? static_cast<double>(total) : kept + static_cast<double>(total);
-        }
-        if (Rule::skips && !__any_sync(all_lanes, any)) {
-            for (int i = lane; fresh && i < count * M; i += 32) { own[i] = 0.0; }
-            __syncwarp();
-            continue;
-        }
+        // Loads are unconditional, so that all are on their way at once: what has no weight reads what a
+        // neighbour reads, and channels from `count` on are not kept.
         const bool reads = x < end && (any || !Rule::skips);
-        for (int c = 0; c < count; c += U) {
+        const unsigned active = __ballot_sync(all_lanes, reads ? 1 : 0);
+        const int64_t of_other =
+            __shfl_sync(all_lanes, x, max(__ffs(static_cast<int>(active)) - 1, 0));
+        const T *from = rows + (reads ? x : of_other);
+        for (int i = lane; active == 0 && fresh && i < count * M; i += 32) { own[i] = 0.0; }
+        for (int c = 0; active != 0 && c < count; c += U) {
             Elements<T, V> values[U];
 #pragma unroll
             for (int u = 0; u < U; ++u) {
-                const T *row = rows + (c + u) * f.channel_stride + x;
-                const bool mine = reads && c + u < count;
-                if (ALIGNED && mine) { values[u] = load<T, V>(row); }
-                if (ALIGNED && mine) { continue; }
+                const T *row = from + min(c + u, count - 1) * f.channel_stride;
+                if (ALIGNED) {
+                    values[u] = load<T, V>(row);
+                } else {
 #pragma unroll
-                for (int j = 0; j < V; ++j) {
-                    const bool there = !ALIGNED && mine && x + j * threads < end;
-                    values[u].at[j] = there ? row[j * threads] : from_float<T>(0.0f);
+                    for (int j = 0; j < V; ++j) {
+                        values[u].at[j] = row[reads && x + j * threads < end ? j * threads : 0];
+                    }
                 }
             }
             float v[N];
@@ -130,6 +120,19 @@ __launch_bounds__(pool_threads, (pool_blocks<M, 16 / static_cast<int>(sizeof(T))
                 kept = fresh ? static_cast<double>(sum) : kept + static_cast<double>(sum);
             }
         }
+        float totals[M];
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+            totals[m] = w[m][0];
+#pragma unroll
+            for (int j = 1; j < V; ++j) { totals[m] += w[m][j]; }
+        }
+        const float total = warp_sums(totals);
+        if (lane % (32 / M) == 0) {
+            double &kept = own_weights[lane / (32 / M)];
+            kept = fresh ? static_cast<double>(total) : kept + static_cast<double>(total);
+        }
+        __syncwarp(); // before other lanes add to what was set to 0
     }
 
     __syncthreads();
