@@ -72,20 +72,56 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
         const int64_t right_stride = static_cast<int64_t>(right.depth) * PARTS * column_vectors;
         const uint4 *from_left = left.data + left_panel * left_stride;
         const uint4 *from_right = right.data + right_panel * right_stride;
+        // Where this thread's vectors of a slab come from; of three parts there are too many to keep.
+        const auto left_from = [&](int i) {
+            const int panel = i / left_vectors;
+            return static_cast<uint32_t>(panel * left_stride + (i - panel * left_vectors));
+        };
+        const auto right_from = [&](int i) {
+            const int panel = i / right_vectors;
+            return static_cast<uint32_t>(panel * right_stride + (i - panel * right_vectors));
+        };
+        constexpr int left_each = (ROWS * left_vectors - 1) / product_threads + 1;
+        constexpr int right_each = (COLUMNS * right_vectors - 1) / product_threads + 1;
+        uint32_t offsets[left_each + right_each];
+        if constexpr (PARTS == 1) {
+#pragma unroll
+            for (int j = 0; j < left_each; ++j) {
+                offsets[j] = left_from(thread + j * product_threads);
+            }
+#pragma unroll
+            for (int j = 0; j < right_each; ++j) {
+                offsets[left_each + j] = right_from(thread + j * product_threads);
+            }
+        }
         const auto fill = [&](int k, int slot) {
             uint4 *to = memory + slot * slab;
             const uint4 *from = from_left + static_cast<int64_t>(k) * PARTS * row_vectors;
+            const uint4 *other = from_right + static_cast<int64_t>(k) * PARTS * column_vectors;
+            if constexpr (PARTS == 1) {
+#pragma unroll
+                for (int j = 0; j < left_each; ++j) {
+                    const int i = thread + j * product_threads;
+                    if (i < rows * left_vectors) { copy_async16(to + i, from + offsets[j]); }
+                }
+                to += ROWS * left_vectors;
+#pragma unroll
+                for (int j = 0; j < right_each; ++j) {
+                    const int i = thread + j * product_threads;
+                    if (i < columns * right_vectors) {
+                        copy_async16(to + i, other + offsets[left_each + j]);
+                    }
+                }
+            } else {
 #pragma unroll 1
-            for (int i = thread; i < rows * left_vectors; i += product_threads) {
-                const int panel = i / left_vectors;
-                copy_async16(to + i, from + panel * left_stride + (i - panel * left_vectors));
-            }
-            to += ROWS * left_vectors;
-            from = from_right + static_cast<int64_t>(k) * PARTS * column_vectors;
+                for (int i = thread; i < rows * left_vectors; i += product_threads) {
+                    copy_async16(to + i, from + left_from(i));
+                }
+                to += ROWS * left_vectors;
 #pragma unroll 1
-            for (int i = thread; i < columns * right_vectors; i += product_threads) {
-                const int panel = i / right_vectors;
-                copy_async16(to + i, from + panel * right_stride + (i - panel * right_vectors));
+                for (int i = thread; i < columns * right_vectors; i += product_threads) {
+                    copy_async16(to + i, other + right_from(i));
+                }
             }
         };
         const int ahead = stages - 1;
@@ -97,20 +133,26 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
         }
         int slot = 0, free_slot = ahead;
         for (int k = begin; k < end; k += depth) {
+            const uint4 *slab_at = memory + slot * slab;
             if (ahead > 0) {
                 copies_wait(ahead - 1);
-                __syncthreads(); // the slab is there for all, and the free slot has been read by all
-                if (next < end) { fill(next, free_slot); }
-                copies_end();
             } else {
                 __syncthreads();
                 fill(k, 0);
                 copies_end();
                 copies_wait(0);
-                __syncthreads();
+            }
+            __syncthreads(); // the slab is there for all, and the free slot has been read by all
+            if (active) { multiply(slab_at, 0, lane, sums); }
+            if (ahead > 0) { // while the tensor cores are at work
+                if (next < end) { fill(next, free_slot); }
+                copies_end();
+            }
+#pragma unroll
+            for (int d = 1; d < depth; ++d) {
+                if (active) { multiply(slab_at, d, lane, sums); }
             }
             next += depth;
-            if (active) { multiply(memory + slot * slab, lane, sums); }
             free_slot = slot;
             slot = slot + 1 == stages ? 0 : slot + 1;
         }
@@ -119,37 +161,37 @@ template <int PARTS, int ROWS, int COLUMNS> struct Product {
     }
 
   private:
-    __device__ __forceinline__ static void multiply(const uint4 *slab_, int lane, Sums &sums) {
-        const uint4 *left = slab_ + warp_row() * left_vectors + lane;
-        const uint4 *right = slab_ + ROWS * left_vectors + warp_column() * right_vectors + lane;
+    // One 16 of k.
+    __device__ __forceinline__ static void multiply(const uint4 *slab_at, int d, int lane,
+                                                    Sums &sums) {
+        const uint4 *left = slab_at + warp_row() * left_vectors + d * PARTS * row_vectors + lane;
+        const uint4 *right = slab_at + ROWS * left_vectors + warp_column() * right_vectors +
+                             d * PARTS * column_vectors + lane;
+        uint32_t b[PARTS][column_tiles][2];
 #pragma unroll
-        for (int d = 0; d < depth; ++d) {
-            uint32_t b[PARTS][column_tiles][2];
+        for (int p = 0; p < PARTS; ++p) {
+#pragma unroll
+            for (int n = 0; n < column_tiles; n += 2) {
+                const uint4 v = right[p * column_vectors + n / 2 * 32];
+                b[p][n][0] = v.x;
+                b[p][n][1] = v.y;
+                b[p][n + 1][0] = v.z;
+                b[p][n + 1][1] = v.w;
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m) {
+            if (PARTS > 1) { __syncwarp(); } // fewer loads ahead, or registers do not suffice
+            uint32_t a[PARTS][4];
 #pragma unroll
             for (int p = 0; p < PARTS; ++p) {
-#pragma unroll
-                for (int n = 0; n < column_tiles; n += 2) {
-                    const uint4 v = right[(d * PARTS + p) * column_vectors + n / 2 * 32];
-                    b[p][n][0] = v.x;
-                    b[p][n][1] = v.y;
-                    b[p][n + 1][0] = v.z;
-                    b[p][n + 1][1] = v.w;
-                }
+                const uint4 v = left[p * row_vectors + m * 32];
+                a[p][0] = v.x;
+                a[p][1] = v.y;
+                a[p][2] = v.z;
+                a[p][3] = v.w;
             }
-#pragma unroll
-            for (int m = 0; m < row_tiles; ++m) {
-                if (PARTS > 1) { __syncwarp(); } // fewer loads ahead, or registers do not suffice
-                uint32_t a[PARTS][4];
-#pragma unroll
-                for (int p = 0; p < PARTS; ++p) {
-                    const uint4 v = left[(d * PARTS + p) * row_vectors + m * 32];
-                    a[p][0] = v.x;
-                    a[p][1] = v.y;
-                    a[p][2] = v.z;
-                    a[p][3] = v.w;
-                }
-                products<column_tiles>(sums[m], a, b);
-            }
+            products<column_tiles>(sums[m], a, b);
         }
     }
 };
