@@ -5,7 +5,7 @@
 #include "distance_stats/distance_stats.h"
 
 #include "cuda/cosine.h"
-#include "distance_stats/moments.cuh"
+#include "cuda/moments.h"
 
 namespace fsseg {
 namespace cuda {
@@ -33,6 +33,52 @@ template <class S> __global__ void __launch_bounds__(S::threads, 512 / S::thread
     }
 }
 
+// Of the distances 1 - cosine(i) for i = begin .. end - 1, by a block of whole warps; to every thread.
+// cosine(i) and weight(i) are asked for twice. partial: shared memory for 4 x 32 values.
+template <class Cosine, class Weight>
+__device__ Moments moments_of_block(int64_t begin, int64_t end, Cosine &&cosine, Weight &&weight,
+                                    double *partial) {
+    double total = 0.0, sum = 0.0;
+    float low = FLT_MAX, high = -FLT_MAX; // of cosines
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        const double w = weight(i);
+        const float c = cosine(i);
+        total += w;
+        sum += w * (1.0 - static_cast<double>(c));
+        low = w > 0.0 ? fminf(low, c) : low;
+        high = w > 0.0 ? fmaxf(high, c) : high;
+    }
+    total = block_sum(total, partial);
+    if (!(total > 0.0)) { return no_cells(); } // all threads of the block
+    const double mean = block_sum(sum, partial + 32) / total;
+    double m2 = 0.0, m3 = 0.0, m4 = 0.0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        const double centred = 1.0 - static_cast<double>(cosine(i)) - mean;
+        const double square = centred * centred, part = weight(i) * square;
+        m2 += part;
+        m3 += part * centred;
+        m4 += part * square;
+    }
+    m2 = block_sum(m2, partial + 64);
+    m3 = block_sum(m3, partial + 96);
+    m4 = block_sum(m4, partial);
+    // Both ends in one: the largest of a value and of the negative of the other.
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const double top = static_cast<double>(warp_max(high));
+    const double bottom = static_cast<double>(warp_max(-low));
+    if (lane == 0) {
+        partial[32 + warp] = top;
+        partial[64 + warp] = bottom;
+    }
+    __syncthreads();
+    double largest = partial[32], negative = partial[64];
+    for (int i = 1; i < static_cast<int>(blockDim.x) / 32; ++i) {
+        largest = fmax(largest, partial[32 + i]);
+        negative = fmax(negative, partial[64 + i]);
+    }
+    return {total, mean, m2, m3, m4, 1.0 - largest, 1.0 + negative};
+}
+
 __device__ __forceinline__ void write_shape(const Moments &m, float *row) {
     const Shape s = shape_of(m);
     row[0] = static_cast<float>(s.low);
@@ -52,7 +98,7 @@ __global__ void __launch_bounds__(moment_threads)
     const int64_t begin = blockIdx.x % static_cast<unsigned>(count) * chunk;
     const float *own = cosines + p * cells;
     bool bad = false;
-    const Moments m = block_moments(
+    const Moments m = moments_of_block(
         begin, min(begin + chunk, cells), [&](int64_t i) { return own[i]; },
         [&](int64_t i) {
             if (weights.data == nullptr) { return 1.0; }
