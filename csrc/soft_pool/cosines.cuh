@@ -5,6 +5,7 @@
 // them all in all, 8 at once for 2 vectors and 4 for 4 in fp16: 32 to 64 kB in flight on each processor, above
 // the 17 bytes a cycle times 1,000 cycles that are needed. Vectors are taken 4 at a time, for which the features
 // are read once; the next 4 find them in the caches, where 32 cells of 1,024 channels are 64 or 128 kB.
+// With more blocks than processors they are half as large, and two share one.
 // What After does with the cosines of a tile follows in the same launch.
 #pragma once
 
@@ -189,9 +190,11 @@ void launch_cosines(const Planes<T> &f, const Cosines &to, const After &after) {
     const bool aligned = aligned_planes(f, 16 / static_cast<int>(sizeof(T))),
                two = units_together(to.rows) == 2;
     const int64_t vector = aligned ? 16 / static_cast<int64_t>(sizeof(T)) : 1;
-    const int64_t warps =
-        std::min<int64_t>(std::max<int64_t>(f.channels / (vector * 8), 1), cosine_threads / 32);
-    const dim3 grid(static_cast<unsigned>(f.batch * divided_up(f.pixels, tile_cells)));
+    const int64_t blocks = f.batch * divided_up(f.pixels, tile_cells);
+    // More blocks than processors: two of half the size on each, of which one loads while the other adds up.
+    const int64_t most = cosine_threads / 32 / (blocks > current().processors ? 2 : 1);
+    const int64_t warps = std::min(std::max<int64_t>(f.channels / (vector * 8), 1), most);
+    const dim3 grid(static_cast<unsigned>(blocks));
     launch(two       ? aligned ? cosines_of_cells<T, 2, true, After>
                                : cosines_of_cells<T, 2, false, After>
            : aligned ? cosines_of_cells<T, 4, true, After>

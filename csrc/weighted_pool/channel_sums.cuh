@@ -3,7 +3,7 @@
 //
 // Features are read once and the weights once for each block: 60x60x1024 in fp16 are 7.4 MB, and 14 kB for
 // each map and block. A thread keeps the weights of its pixels (16 bytes of features: 8 or 4) in registers
-// and goes down the channels of its block, 4 or 8 of them in flight; where a row fits (4,096 pixels in
+// and goes down the channels of its block, 4 of them in flight; where a row fits (4,096 pixels in
 // fp16), the block holds all of it and a channel is one load a thread. A warp sums up 4 channels of 2 maps
 // at once (warp_sums: 9 shuffles). At 60x60x1024 a block has 480 threads and 4 channels: 256 blocks, two
 // for each of 132 processors, with 58 kB of loads in flight on each: above what latency times bandwidth
@@ -21,7 +21,7 @@ namespace cuda {
 constexpr int pool_threads = 512, most_pool_channels = 32;
 
 // Channels that a thread has in flight: with two blocks on a processor there are 64 registers.
-template <int M, bool ALIGNED> constexpr int pool_unrolled = (M == 1 ? 8 : 4) / (ALIGNED ? 1 : 2);
+template <bool ALIGNED> constexpr int pool_unrolled = ALIGNED ? 4 : 2;
 template <int M, int V, bool ALIGNED> constexpr int pool_blocks =
     (M > 2 && V > 4) || !ALIGNED ? 1 : 2;
 
@@ -41,7 +41,7 @@ struct PoolCut {
 template <class T, int M, bool ALIGNED, class Rule> __global__ void
 __launch_bounds__(pool_threads, (pool_blocks<M, 16 / static_cast<int>(sizeof(T)), ALIGNED>))
     channel_sums(Planes<T> f, Rule rule, PoolCut cut, double *partial) {
-    constexpr int V = 16 / static_cast<int>(sizeof(T)), U = pool_unrolled<M, ALIGNED>, N = U * M;
+    constexpr int V = 16 / static_cast<int>(sizeof(T)), U = pool_unrolled<ALIGNED>, N = U * M;
     FSSEG_SHARED(double, sums); // [warps][channels of the block * M], then of weights [warps][M]
     const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
     const int threads = static_cast<int>(blockDim.x), warps = threads / 32;
@@ -199,7 +199,7 @@ inline PoolCut pool_cut(int64_t batch, int64_t channels, int64_t pixels, int64_t
 
 template <class T, int M, class Rule>
 void pool_maps(const Planes<T> &f, const Rule &rule, bool aligned) {
-    constexpr int V = 16 / static_cast<int>(sizeof(T)), U = pool_unrolled<M, true>;
+    constexpr int V = 16 / static_cast<int>(sizeof(T)), U = pool_unrolled<true>;
     const PoolCut cut = pool_cut(f.batch, f.channels, f.pixels, (rule.maps + M - 1) / M, V, U);
     const int64_t rows = f.batch * rule.maps;
     const int64_t blocks = f.batch * cut.groups * cut.splits * cut.channel_blocks;
