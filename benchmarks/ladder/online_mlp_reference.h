@@ -64,8 +64,8 @@ struct Network {
         };
         for (int i = 0; i < iterations; ++i) {
             Numbers active = product(weight, by_cells, hidden, cells, channels);
-            for (size_t at = 0; at < active.size(); ++at) {
-                active[at] = std::max(active[at] + bias[at / static_cast<size_t>(cells)], 0.0);
+            for (size_t n = 0; n < active.size(); ++n) {
+                active[n] = std::max(active[n] + bias[n / static_cast<size_t>(cells)], 0.0);
             }
             const Numbers errors = errors_of(active);
             Numbers deltas(active.size());
