@@ -320,6 +320,19 @@ Array item_of(const Array &array, int64_t index) {
     return part;
 }
 
+Array slice_of(const Array &array, const py::slice &slice) {
+    size_t start = 0, stop = 0, step = 0, length = 0;
+    if (array.ndim() == 0) { throw py::index_error("of no axis"); }
+    if (!slice.compute(static_cast<size_t>(array.shape(0)), &start, &stop, &step, &length)) {
+        throw py::error_already_set();
+    }
+    if (step != 1) { throw py::index_error("slices of the first axis have a step of 1"); }
+    Array part = array;
+    part.begin += static_cast<int64_t>(start) * array.strides(0);
+    part.sizes[0] = static_cast<int64_t>(length);
+    return part;
+}
+
 const float *contiguous_planes(const Array &array, const char *name) {
     require_type<float>(array, name, 4);
     if (!is_contiguous(array)) { refuse(name, "a contiguous array"); }
@@ -640,6 +653,7 @@ void bind(py::module_ &parent) {
                  return a.shape(0);
              })
         .def("__getitem__", &item_of)
+        .def("__getitem__", &slice_of)
         .def("__dlpack_device__",
              [](const Array &a) {
                  return py::make_tuple(static_cast<int>(dlpack::device_cuda), a.place().device);

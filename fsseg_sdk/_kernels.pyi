@@ -164,7 +164,7 @@ class cuda:
         def _peek(self) -> _Array: ...
         def _with_report(self) -> tuple[_Array, int]: ...
         def __len__(self) -> int: ...
-        def __getitem__(self, index: int) -> cuda.DeviceArray: ...
+        def __getitem__(self, index: int | slice) -> cuda.DeviceArray: ...
         def _view(
             self, shape: Sequence[int], steps: Sequence[int], offset: int = 0
         ) -> cuda.DeviceArray: ...
@@ -177,6 +177,23 @@ class cuda:
             dl_device: tuple[int, int] | None = None,
             copy: bool | None = None,
         ) -> Any: ...
+
+    # The ops, as above, on DeviceArrays.
+    grid_weights: Any
+    weighted_pool: Any
+    cosine_match: Any
+    linear_match: Any
+    nearest: Any
+    nearest_pack: Any
+    logistic_fit: Any
+    distance_stats: Any
+    soft_pool: Any
+    prototype_fusion: Any
+    online_mlp_fit: Any
+    online_mlp_scores: Any
+    upsample_argmax: Any
+    preprocess: Any
+    _nearest_bytes: Any
 
     not_finite: int
     diverged: int

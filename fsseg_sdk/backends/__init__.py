@@ -26,11 +26,12 @@ import numpy as np
 from ..errors import BackendError, FssegError, InputError
 from ..fields import Refusal
 from .choice import PRECISIONS, Kinds, choose_files, find_file, held, shown
-from .graph import BackendStatus, Graph, GraphFile, GraphSpec, NotedGraph, TensorInfo
+from .graph import BackendStatus, DeviceGraph, Graph, GraphFile, GraphSpec, NotedGraph, TensorInfo
 from .onnx_check import check_onnx
 
 __all__ = [
     "BackendStatus",
+    "DeviceGraph",
     "Graph",
     "GraphFile",
     "GraphSpec",

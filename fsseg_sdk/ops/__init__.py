@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from .device import DeviceArray, DeviceContext, default_context
 from .fusion import Fusion, SoftPool, ThresholdMlp, prototype_fusion, soft_pool
-from .imaging import preprocess, upsample_argmax
+from .imaging import preprocess, preprocess_all, upsample_argmax
 from .learning import Mlp, MlpFit, online_mlp_fit, online_mlp_scores, online_mlp_start
 from .logistic import LogisticFit, logistic_fit
+from .maps import Resident, blend, duplicate, largest_of_first, seen, settled
 from .matching import cosine_match, distance_stats, linear_match
 from .neighbours import NearestRows, nearest
 from .pooling import grid_weights, weighted_pool
@@ -28,13 +29,17 @@ __all__ = [
     "Mlp",
     "MlpFit",
     "NearestRows",
+    "Resident",
     "SoftPool",
     "ThresholdMlp",
+    "blend",
     "build_info",
     "cosine_match",
     "default_context",
     "distance_stats",
+    "duplicate",
     "grid_weights",
+    "largest_of_first",
     "linear_match",
     "logistic_fit",
     "nearest",
@@ -42,7 +47,10 @@ __all__ = [
     "online_mlp_scores",
     "online_mlp_start",
     "preprocess",
+    "preprocess_all",
     "prototype_fusion",
+    "seen",
+    "settled",
     "simd_level",
     "simd_levels",
     "soft_pool",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import checks
 from .checks import FloatArray
-from .places import place_of
+from .device import DeviceArray, DeviceContext
+from .places import Place, on, place_of
 from .runtime import choose_threads
 
 MOST_PLANES = 65535
@@ -48,6 +52,28 @@ def upsample_argmax(
     return out
 
 
+def preprocess_all(
+    images: Sequence[object],
+    input_size: tuple[int, int],
+    contents: Sequence[tuple[int, int]],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    context: DeviceContext,
+) -> DeviceArray:
+    """``preprocess`` of pictures of any sizes, of the host or of a device, into one array there.
+
+    As ``preprocess``, with one content for each image. Returns ``[B, 3, S_h, S_w]`` float32 of the
+    context. Raises InputError.
+    """
+    place = on(context)
+    height, width = checks.size_pair(input_size, "input_size")
+    out: DeviceArray = place.empty((len(images), 3, height, width))
+    for index, (image, content) in enumerate(zip(images, contents, strict=True)):
+        pixels = checks.rgb(image, "image", place)
+        _preprocess(pixels, content, mean, std, out[index : index + 1], place, 1)
+    return out
+
+
 def preprocess(
     image: object,
     input_size: tuple[int, int],
@@ -67,6 +93,21 @@ def preprocess(
     place = place_of(image, "image")
     pixels = checks.rgb(image, "image", place)
     height, width = checks.size_pair(input_size, "input_size")
+    out = place.empty((1, 3, height, width))
+    _preprocess(pixels, content, mean, std, out, place, choose_threads(threads))
+    return out
+
+
+def _preprocess(
+    pixels: NDArray[np.uint8],
+    content: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    out: Any,
+    place: Place,
+    threads: int,
+) -> None:
+    height, width = out.shape[2:]
     content_h, content_w = checks.size_pair(content, "content")
     if content_h > height or content_w > width:
         raise InputError(
@@ -77,8 +118,4 @@ def preprocess(
         )
     means = checks.triple(mean, "mean")
     deviations = checks.triple(std, "std", positive=True)
-    out = place.empty((1, 3, height, width))
-    place.kernels.preprocess(
-        pixels, content_h, content_w, means, deviations, out, choose_threads(threads)
-    )
-    return out
+    place.kernels.preprocess(pixels, content_h, content_w, means, deviations, out, threads)

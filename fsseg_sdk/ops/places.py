@@ -11,7 +11,7 @@ from ..errors import InputError
 from .device import DeviceArray, DeviceContext, default_context
 from .runtime import kernels
 
-__all__ = ["HOST", "Place", "as_array", "place_of", "refuse", "to_host"]
+__all__ = ["HOST", "Place", "as_array", "device_of", "on", "place_of", "refuse", "to_host"]
 
 _CPU = 1  # DLPack: kDLCPU
 _CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
@@ -83,7 +83,7 @@ class _OnDevice:
                     "Copy all arrays to one device.",
                 )
             return self.context._from_context(value, argument)
-        if isinstance(value, np.ndarray) or _device_of(value) is None:
+        if isinstance(value, np.ndarray) or device_of(value) is None:
             return as_array(value, argument)
         return _adopted(self.context, value, argument)
 
@@ -108,10 +108,15 @@ def place_of(value: object, argument: str) -> Place:
         return HOST
     if isinstance(value, DeviceArray):
         return _OnDevice(value.context)
-    device = _device_of(value) if kernels.cuda_built else None
+    device = device_of(value) if kernels.cuda_built else None
     if device is None:
         return HOST  # whose as_array says what is wrong with the value
     return _OnDevice(default_context(device))
+
+
+def on(context: DeviceContext) -> Place:
+    """The place of a context's arrays."""
+    return _OnDevice(context)
 
 
 def as_array(value: object, argument: str) -> NDArray[Any]:
@@ -151,8 +156,10 @@ def refuse(argument: str, expected: str, got: str, remedy: str) -> NoReturn:
     raise InputError(argument, expected=expected, got=got, remedy=remedy)
 
 
-def _device_of(value: object) -> int | None:
+def device_of(value: object) -> int | None:
     """The number of the CUDA device where a foreign array is; None: it is not on one."""
+    if isinstance(value, np.ndarray):
+        return None
     exchange = getattr(value, "__dlpack_device__", None)
     if exchange is not None and hasattr(value, "__dlpack__"):
         kind, number = exchange()
