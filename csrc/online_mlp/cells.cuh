@@ -129,8 +129,7 @@ struct Packing {
     const int *count; // slots in use; null: known_count
     int known_count;
     int channels;
-    float length;
-    double exact_length;
+    double length;      // 0: cells stay as they are
     int channel_depth;  // 16s of channels
     int cell_depth;     // 16s of cells
     uint4 *by_channels; // right operand of the forward pass: k are channels
@@ -192,7 +191,7 @@ __device__ inline void find_scale(const Packing &p, CellReader &reader, float *p
     for (int w = 0; w < warps; ++w) { square += parts[w * 33 + lane]; }
     if (reader.data == nullptr) { return; }
     if (square >= smallest_square && square <= largest_square) {
-        reader.scale = static_cast<float>(p.exact_length / sqrt(static_cast<double>(square)));
+        reader.scale = static_cast<float>(p.length / sqrt(static_cast<double>(square)));
         return;
     }
     double exact = 0.0; // float32 squares lose digits here
@@ -201,7 +200,7 @@ __device__ inline void find_scale(const Packing &p, CellReader &reader, float *p
         exact += x * x;
     }
     reader.scale = 0.0f; // of a cell that is zero
-    if (exact > 0.0) { reader.exact = p.exact_length / sqrt(exact); }
+    if (exact > 0.0) { reader.exact = p.length / sqrt(exact); }
     if (exact != exact) { reader.scale = static_cast<float>(exact); } // NaN stays
 }
 
@@ -250,7 +249,7 @@ template <int PARTS> __device__ inline void pack_panel(const Packing &p, int pan
     if (panel >= (count + tile_cells - 1) / tile_cells * cell_panels) { return; }
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     CellReader reader = reader_of(p, static_cast<int64_t>(panel) * panel_columns + lane, count);
-    if (p.length > 0.0f) { find_scale(p, reader, tile); }
+    if (p.length > 0.0) { find_scale(p, reader, tile); }
     bool right = true;
     float x[own];
     const auto read = [&](int begin) {

@@ -121,7 +121,6 @@ template <int PARTS> Status fit(const OnlineMlpFitArgs &args) {
                           list.count,
                           0,
                           s.channels,
-                          static_cast<float>(args.length),
                           args.length,
                           s.channel_depth,
                           cell_depth,
@@ -199,8 +198,7 @@ template <int PARTS> Status scores(const OnlineMlpScoresArgs &args) {
     Packing packing{};
     packing.only = sample_at(f, nullptr, 0);
     packing.channels = s.channels;
-    packing.length = static_cast<float>(args.length);
-    packing.exact_length = args.length;
+    packing.length = args.length;
     packing.channel_depth = s.channel_depth;
     packing.by_channels = const_cast<uint4 *>(cells.data);
 
