@@ -36,6 +36,9 @@ done
 "$build/online_mlp_test"
 FSSEG_EMULATED_ORDER=backward "$build/online_mlp_test"
 "$build/mma_test"
+# shellcheck disable=SC2086
+"$cxx" $flags -x c++ "$root/tests/cuda/image_test.cu" -x none $objects -o "$build/image_test"
+"$build/image_test"
 
 cd "$root"
 "$python" -m tests.aarch64.write_cases "$build/cases.bin" "$@"
