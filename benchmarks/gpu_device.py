@@ -85,7 +85,9 @@ class Device:
 
     # ---- times ----
     def compiled(self, form: Any) -> Any:
-        return torch.compile(form, dynamic=False)
+        """By torch.compile, which otherwise gives up after a few shapes of one function."""
+        torch.compiler.reset()
+        return torch.compile(lambda tensors: form(tensors), dynamic=False)
 
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
         """In memory of the host that the device copies from and to by itself."""

@@ -6,9 +6,9 @@ compared with those of the CPU in float32 before anything is timed.
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from benchmarks.gpu_encoder import (
     features_of,
     folded,
 )
+from benchmarks.gpu_query import Host, Query, overlap
 from benchmarks.pictures import Pictures, pictures_of
 from fsseg_sdk import Segmenter, backends, ops
 
@@ -56,87 +57,6 @@ class Form:
 
 
 TINY = Form(40, 12, (torch.float32, torch.float16), ((54, 96),), (1, 2))
-
-
-class Host:
-    """The ops on the CPU, in the words of `Device`."""
-
-    def array(self, tensor: torch.Tensor) -> Any:
-        return np.ascontiguousarray(tensor.detach().float().numpy())
-
-    def tensor(self, array: Any) -> torch.Tensor:
-        return torch.from_numpy(array)
-
-
-class Query:
-    """panet, and srofb's way with every sure cell, on the ops alone; the support is cached."""
-
-    def __init__(
-        self, where: Any, encoder: Any, dtype: torch.dtype, form: Form, support: Any, masks: Any
-    ) -> None:
-        """support: a picture, masks: uint8 [2, H, W] of background and object, where ops run."""
-        self.where, self.encoder, self.dtype, self.form = where, encoder, dtype, form
-        self.features = self.encode([support])
-        rows, columns = (int(n) for n in self.features.shape[2:])
-        self.weights = where.tensor(ops.grid_weights(masks, (rows, columns)))[None].clone()
-        pooled = ops.weighted_pool(self.features, where.array(self.weights))
-        self.prototypes = where.array(where.tensor(pooled)[0].clone())
-        start = ops.online_mlp_start(int(self.features.shape[1]), form.hidden, 2)
-        zero = start._replace(
-            output_weight=0 * start.output_weight, output_bias=0 * start.output_bias
-        )
-        kind = self.weights.device
-        self.start = ops.Mlp(*(where.array(torch.from_numpy(a).to(kind)) for a in zero))
-
-    def images(self, frames: Sequence[Any]) -> torch.Tensor:
-        size = (self.form.side, self.form.side)
-        made = [self.where.tensor(ops.preprocess(f, size, size, MEAN, STD)) for f in frames]
-        return torch.cat(made)
-
-    def encode(self, frames: Sequence[Any]) -> Any:
-        return self.where.array(features_of(self.encoder, self.images(frames), self.dtype))
-
-    def scores(self, method: str, features: Any, maps: torch.Tensor | None) -> Any:
-        """maps: the features as torch sees them, for srofb, which learns picture by picture."""
-        rough = ops.cosine_match(features, self.prototypes, 20.0)
-        if method == "panet":
-            return rough
-        where, made = self.where, []
-        all_rough = where.tensor(rough)
-        chances = all_rough.softmax(dim=1)
-        sure = torch.stack([chances[:, 0] >= 0.6, chances[:, 1] >= 0.7], dim=1).float()
-        for index, own in enumerate(sure):
-            part = where.array(_known(maps)[index : index + 1])
-            mass = (self.weights[0] + own).sum(dim=(1, 2))[:, None, None]
-            share = 0.5 / mass.clamp(min=1e-6)
-            samples = [
-                (self.features, where.array(self.weights * share)),
-                (part, where.array((own * share)[None])),
-            ]
-            fit = ops.online_mlp_fit(
-                samples, self.start, iterations=10, learning_rate=0.1, length=8.0, precision="bf16"
-            )
-            found = ops.online_mlp_scores(part, fit.mlp, length=8.0, precision="bf16")
-            made.append(0.5 * all_rough[index : index + 1] + 0.5 * where.tensor(found))
-        return where.array(torch.cat(made))
-
-    def labels(self, method: str, frames: Sequence[Any], size: tuple[int, int]) -> Any:
-        maps = features_of(self.encoder, self.images(frames), self.dtype)
-        return ops.upsample_argmax(self.scores(method, self.where.array(maps), maps), size)
-
-
-def _known(maps: torch.Tensor | None) -> torch.Tensor:
-    if maps is None:
-        raise ValueError("maps: expected the features for srofb, got None")
-    return maps
-
-
-def overlap(found: Any, expected: Any) -> float:
-    """The smaller IoU of background and object; of a class that neither has, 1."""
-    pairs = [((found == k), (expected == k)) for k in (0, 1)]
-    return min(
-        float((a & b).sum() / max((a | b).sum(), 1)) if (a | b).any() else 1.0 for a, b in pairs
-    )
 
 
 def masks_of(pictures: Pictures) -> Any:
@@ -189,7 +109,7 @@ class Bench:
         self.pictures = pictures_of(size)
         host = folded(encoder, torch.float32, device, form.side).to("cpu")
         given = (self.pictures.support, masks_of(self.pictures))
-        on_host = Query(Host(), host, torch.float32, form, *given)
+        on_host = Query(Host(), host, torch.float32, form.side, form.hidden, given)
         self.expected = {m: on_host.labels(m, [self.pictures.query], size) for m in FPS}
         self.host = host
 
@@ -200,7 +120,7 @@ class Bench:
             device.array(torch.tensor(a, device=device.kind))
             for a in (self.pictures.support, masks_of(self.pictures))
         ]
-        query = Query(device, encoder, dtype, form, *there)
+        query = Query(device, encoder, dtype, form.side, form.hidden, there)
         found = []
         for batch in form.batches:
             for method in FPS:
@@ -239,7 +159,8 @@ class Bench:
             device.synchronize()
 
         whole()
-        row["right"] = row["right"] and bool((back.numpy() == labels).all())
+        row["replayed_iou"] = overlap(back.numpy(), labels)
+        row["right"] = row["right"] and row["replayed_iou"] >= 0.999
         row["query_s"] = device.event_seconds(graph.replay, 4) / batch
         row["end_to_end_s"] = wall(whole, batch)
         row["fps"] = 1 / row["end_to_end_s"]
@@ -263,16 +184,11 @@ class Bench:
 
     def _eager(self, query: Query, given: torch.Tensor, dtype: torch.dtype) -> float:
         kind = self.device.kind
-        encoder = self.plain.to(kind, dtype)
+        encoder = copy.deepcopy(self.plain).to(kind, dtype)
         mean, std = (torch.tensor(v, device=kind)[None, :, None, None] for v in (MEAN, STD))
         prototypes = self.device.tensor(query.prototypes).to(dtype)
         size, side = self.size, self.form.side
-        try:
-            return wall(
-                lambda: published(encoder, dtype, given, prototypes, side, size, mean, std), 1
-            )
-        finally:
-            self.plain.to("cpu", torch.float32)
+        return wall(lambda: published(encoder, dtype, given, prototypes, side, size, mean, std), 1)
 
     # ---- through the SDK ----
     def segmenters(self, dtype: torch.dtype) -> list[dict[str, Any]]:

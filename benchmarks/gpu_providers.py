@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_device import Device
-from benchmarks.gpu_pipeline import overlap, wall
+from benchmarks.gpu_pipeline import wall
+from benchmarks.gpu_query import overlap
 from benchmarks.pictures import SCREEN, pictures_of
 from fsseg_sdk import Segmenter
+from fsseg_sdk.backends.onnxruntime import CUDA, preload_cuda
 from fsseg_sdk.bundle import Bundle
 from fsseg_sdk.errors import FssegError
 from fsseg_sdk.segmenter import find_bundle
 
-CUDA = "CUDAExecutionProvider"
 FPS = 2300.0  # of the default bundle, fp16, batch 1
 
 
@@ -34,8 +35,7 @@ def bound_session(device: Device) -> dict[str, Any]:
         return {"skipped": str(error)}
     if CUDA not in runtime.get_available_providers():
         return {"skipped": f"onnxruntime {runtime.__version__} has no {CUDA}"}
-    if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
+    preload_cuda(runtime)
     bundle = Bundle.open(find_bundle("default"))
     spec = bundle.manifest.graphs["encoder"]
     data = bytes(bundle.member(spec.file))
