@@ -63,8 +63,11 @@ def section_lines(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Lines whose columns lie under each other."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    """Lines whose columns lie under each other; one of a single cell is as long as it is."""
+    widths = [
+        max((len(row[i]) for row in rows if 1 < len(row) > i), default=0)
+        for i in range(len(rows[0]))
+    ]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
         for row in rows

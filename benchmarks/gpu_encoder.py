@@ -77,7 +77,8 @@ def features_of(encoder: Any, image: torch.Tensor, dtype: torch.dtype) -> torch.
 class DeviceEncoder:
     """The encoder behind the SDK's protocol of graphs that run on arrays of a device.
 
-    A batch length is captured as one CUDA graph when it comes first. For one thread.
+    A batch length is captured as one CUDA graph when it comes first. For one thread. Features are
+    handed out in float32, as the protocol describes them, whatever the encoder computes in.
     """
 
     backend, device = "torch", "cuda"
@@ -97,7 +98,7 @@ class DeviceEncoder:
     def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         image = self.where.tensor(feeds["image"])
         if self.where.emulated:
-            return {"features": self.where.array(self._features(image))}
+            return {"features": self.where.array(self._features(image).float())}
         found = self._captured.get(len(image))
         if found is None:
             given = image.clone()
@@ -106,7 +107,7 @@ class DeviceEncoder:
         graph, given, features = found
         given.copy_(image)
         graph.replay()
-        return {"features": self.where.array(features.clone())}
+        return {"features": self.where.array(features.to(torch.float32, copy=True))}
 
     def _features(self, image: torch.Tensor) -> torch.Tensor:
         return features_of(self.encoder, image, self.dtype)
