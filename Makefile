@@ -2,9 +2,13 @@
 # a C++17 compiler and make; each sets up its own virtual environment. `make help` lists the rest.
 #   make PYTHON=python3.12 demo             another Python
 #   make PYTEST_ARGS='-k bundle -x' test    a part of the tests
+#   make FSSEG_CUDA=auto demo               with the CUDA kernels, where nvcc is (they take minutes to build, so the
+#                                           default here is 0; `pip install .` builds them by itself)
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FSSEG_CUDA ?= 0
+export FSSEG_CUDA
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 DEMO_VENV := .venv
@@ -22,7 +26,7 @@ PACKAGE := $(shell find fsseg_sdk -type f ! -name '*.py[co]' ! -name '*.so' 2>/d
 CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sanitize test-aarch64 tensorrt soak clean
+.PHONY: help demo test lint bench sanitize test-aarch64 test-cuda tensorrt soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +36,7 @@ help:
 	@echo 'make bench         the benchmarks; JSON and plots into bench-out/'
 	@echo 'make sanitize      the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; AMX emulated'
 	@echo 'make test-aarch64  the NEON kernels, cross-compiled and run under qemu-user'
+	@echo 'make test-cuda     the CUDA kernels and device arrays on an emulated device; no GPU or nvcc needed'
 	@echo 'make tensorrt      every graph built by TensorRT-RTX, and every TensorRT name checked against 10.3, 10.16 and 11.4'
 	@echo 'make soak          a 20-minute stream that watches memory, threads and file handles'
 	@echo 'make clean         remove environments, builds and outputs'
@@ -96,6 +101,10 @@ sanitize: $(TEST_BUILT)
 
 test-aarch64: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/aarch64/run.sh
+
+test-cuda: $(TEST_BUILT)
+	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/run.sh
+	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/device.sh
 
 # Proprietary and large (96 MB), so only here: an environment of its own beside the one of the tests. No GPU needed.
 # BUNDLES: a folder with more bundles to build, such as those of other precisions.

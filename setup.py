@@ -2,7 +2,11 @@
 
 Environment:
   FSSEG_CUDA      auto (default) | 0 | 1: build the CUDA kernels. auto = if nvcc is found and csrc
-                  has .cu files; 1 = required, an error if that cannot be done
+                  has .cu files; 1 = required, an error if that cannot be done; emulated = for
+                  tests: the .cu files by the C++ compiler, for a device that tests/cuda/emulation
+                  plays
+  FSSEG_CUDA_ARCHITECTURES  e.g. 90 or 75;87 (default: all from 75 to 120 that nvcc knows): the
+                  compute capabilities to build for
   FSSEG_LEVELS    SIMD levels to build beside generic, comma separated (default: all that this
                   kind of processor may have); "" = generic only
   FSSEG_SANITIZE  e.g. address,undefined   for tests
@@ -20,6 +24,7 @@ import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pybind11
@@ -28,6 +33,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
+EMULATION = ROOT / "tests" / "cuda" / "emulation"
 
 X86_LEVELS = {
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -74,27 +80,74 @@ def find_nvcc() -> str | None:
     return found or (str(default) if default.is_file() else None)
 
 
-def cuda_choice() -> tuple[str | None, list[Path], str]:
-    """(nvcc or None, .cu files, why it is or is not built)."""
+@dataclass(frozen=True)
+class Cuda:
+    """What is built of CUDA, and by what."""
+
+    reason: str
+    nvcc: str | None = None
+    root: Path | None = None
+    emulated: bool = False
+
+    @property
+    def built(self) -> bool:
+        return self.nvcc is not None or self.emulated
+
+
+def cuda_choice() -> Cuda:
+    """What the environment asks for, as far as it can be had here."""
     setting = os.environ.get("FSSEG_CUDA", "auto")
-    if setting not in ("auto", "0", "1"):
-        raise SystemExit(f"FSSEG_CUDA: expected auto, 0 or 1, got {setting!r}")
-    sources = sorted(CSRC.glob("*/*.cu"))
-    nvcc = find_nvcc()
+    if setting not in ("auto", "0", "1", "emulated"):
+        raise SystemExit(f"FSSEG_CUDA: expected auto, 0, 1 or emulated, got {setting!r}")
     if setting == "0":
-        return None, [], "switched off by FSSEG_CUDA=0 when it was built"
+        return Cuda("switched off by FSSEG_CUDA=0 when it was built")
+    if setting == "emulated":
+        return Cuda("emulated on the CPU, for tests", emulated=True)
+    nvcc = find_nvcc()
     if nvcc is None:
         if setting == "1":
             raise SystemExit(
                 "FSSEG_CUDA=1: nvcc was not found in CUDA_HOME, PATH or /usr/local/cuda; "
                 "install the CUDA toolkit or set FSSEG_CUDA=0"
             )
-        return None, [], "nvcc was not found when it was built"
-    if not sources:
-        if setting == "1":
-            raise SystemExit("FSSEG_CUDA=1: this version has no CUDA kernels; set FSSEG_CUDA=0")
-        return None, [], "this version has no CUDA kernels"
-    return nvcc, sources, f"built with {nvcc}"
+        return Cuda("nvcc was not found when it was built")
+    return Cuda(f"built with {nvcc}", nvcc, toolkit_of(nvcc))
+
+
+def toolkit_of(nvcc: str) -> Path:
+    """The folder of the CUDA toolkit, which nvcc itself names: it may be a link or a script."""
+    done = subprocess.run(
+        [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True
+    )
+    for line in done.stderr.splitlines():
+        name, _, value = line.removeprefix("#$ ").partition("=")
+        if name == "TOP" and Path(value).is_dir():
+            return Path(value).resolve()
+    return Path(nvcc).resolve().parent.parent
+
+
+def cuda_codes(nvcc: str) -> list[str]:
+    """nvcc's words for the architectures to build for; the newest also for what comes after it."""
+    setting = os.environ.get("FSSEG_CUDA_ARCHITECTURES", "")
+    names = [name.strip() for name in setting.replace(",", ";").split(";") if name.strip()]
+    if not all(name.isdigit() for name in names):
+        raise SystemExit(f"FSSEG_CUDA_ARCHITECTURES: expected e.g. 90 or 75;87, got {setting!r}")
+    if not names:
+        known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout
+        names = [name for name in CUDA_ARCHITECTURES if f"sm_{name}" in known.split()]
+        if not names:
+            raise SystemExit(f"{nvcc} knows none of {CUDA_ARCHITECTURES}: {known!r}")
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in names]
+    return [*codes, f"-gencode=arch=compute_{names[-1]},code=compute_{names[-1]}"]
+
+
+def newest(made_of: Path) -> float:
+    """When the youngest of the files in a compiler's list was changed; one that is gone: now."""
+    try:
+        words = shlex.split(made_of.read_text().replace("\\\n", " ").partition(": ")[2])
+        return max(Path(word).stat().st_mtime for word in words)
+    except (OSError, ValueError):
+        return float("inf")
 
 
 class BuildKernels(build_ext):
@@ -102,7 +155,7 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         levels = simd_levels()
-        nvcc, cuda_sources, reason = cuda_choice()
+        cuda = cuda_choice()
         sanitize = os.environ.get("FSSEG_SANITIZE")
         extra = (
             [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g1", "-O1"]
@@ -113,14 +166,20 @@ class BuildKernels(build_ext):
         flags = [*FLAGS, *extra, *shlex.split(os.environ.get("CXXFLAGS", "")), f"-I{CSRC}"]
 
         common = [f"-DFSSEG_HAVE_{name.upper()}=1" for name in levels]
-        common += [f'-DFSSEG_CUDA_REASON="{reason}"', f"-DFSSEG_CUDA_BUILT={int(nvcc is not None)}"]
-        common += ["-DFSSEG_CUDA=1"] if nvcc else []
+        common += [f'-DFSSEG_CUDA_REASON="{cuda.reason}"', f"-DFSSEG_CUDA_BUILT={int(cuda.built)}"]
+        on_device = ["-DFSSEG_CUDA=1"] if cuda.built else []
+        if cuda.emulated:
+            on_device += ["-DFSSEG_CUDA_EMULATED=1", f"-I{EMULATION}"]
+        if cuda.root:
+            on_device += [f"-isystem{cuda.root / 'include'}"]
+        common += on_device
         python = [f"-isystem{path}" for path in (pybind11.get_include(), *self.include_dirs)]
         python += [f"-isystem{path}" for path in self.compiler.include_dirs]
 
         per_level = sorted(p for p in CSRC.glob("*/*.cpp") if p.stem == p.parent.name)
         per_level += sorted(CSRC.glob("core/*.simd.cpp"))
         once = [p for p in CSRC.rglob("*.cpp") if p not in per_level]
+        kernels = sorted(CSRC.glob("*/*.cu")) if cuda.built else []
         build = Path(self.build_temp)
         jobs: list[tuple[Path, Path, list[str]]] = []
         for source in sorted(once):
@@ -130,10 +189,17 @@ class BuildKernels(build_ext):
             quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
             command = [*compiler, *flags, *quiet, *level_flags, f"-DFSSEG_SIMD_{level.upper()}=1"]
             jobs += [(source, build / level, command) for source in per_level]
-        if nvcc:
-            codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in CUDA_ARCHITECTURES]
-            command = [nvcc, "-std=c++17", "-O3", f"-I{CSRC}", "-Xcompiler=-fPIC", *codes]
-            jobs += [(source, build / "cuda", command) for source in cuda_sources]
+        if cuda.nvcc:
+            cores = os.cpu_count() or 1
+            command = [cuda.nvcc, "-std=c++17", "-O3", f"-I{CSRC}", "-DFSSEG_CUDA=1"]
+            command += ["-Xcompiler=-fPIC,-fvisibility=hidden", *cuda_codes(cuda.nvcc)]
+            command += ["-t", str(max(1, 2 * cores // len(kernels)))]
+            jobs = [(source, build / "cuda", command) for source in kernels] + jobs
+        elif cuda.emulated:
+            # The kernels' own pragmas mean nothing to a C++ compiler.
+            command = [*compiler, *flags, *on_device, "-O1", "-Wno-unknown-pragmas", "-x", "c++"]
+            played = sorted(EMULATION.glob("*.cpp"))
+            jobs += [(source, build / "cuda", command) for source in [*kernels, *played]]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: self.compile_one(*job), jobs))
@@ -148,9 +214,9 @@ class BuildKernels(build_ext):
         ]
         if platform.system() == "Darwin":
             link += ["-undefined", "dynamic_lookup"]
-        cuda_libraries = ["-lcudart_static", "-ldl", "-lrt"] if nvcc else []
-        if nvcc:
-            link.append(f"-L{Path(nvcc).resolve().parent.parent / 'lib64'}")
+        cuda_libraries = ["-lcudart_static", "-ldl", "-lrt"] if cuda.root else []
+        if cuda.root:
+            link += [f"-L{cuda.root / name}" for name in ("lib64", "lib")]
         fresh = target.with_name(
             target.name + ".new"
         )  # renamed: a running process keeps the old file
@@ -158,20 +224,22 @@ class BuildKernels(build_ext):
         fresh.replace(target)
 
     def compile_one(self, source: Path, folder: Path, command: list[str]) -> Path:
-        """Compile, unless the object is newer than source and headers, by the same command."""
-        target = folder / source.relative_to(CSRC).with_suffix(source.suffix + ".o")
+        """Compile, unless the object is newer than all that it was made of, by the same command."""
+        own = source.relative_to(CSRC) if source.is_relative_to(CSRC) else Path(source.name)
+        target = folder / own.with_suffix(source.suffix + ".o")
         target.parent.mkdir(parents=True, exist_ok=True)
-        line = [*command, "-c", str(source), "-o", str(target)]
+        made_of = target.with_suffix(".d")
+        line = [*command, "-c", str(source), "-o", str(target), "-MMD", "-MF", str(made_of)]
         note = target.with_suffix(".command")
-        inputs = [source, *CSRC.rglob("*.h")]
         if (
             not self.force
             and target.is_file()
             and note.is_file()
             and note.read_text() == shlex.join(line)
-            and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
+            and target.stat().st_mtime > newest(made_of)
         ):
             return target
+        note.unlink(missing_ok=True)
         result = subprocess.run(line, capture_output=True, text=True)
         if result.returncode != 0:
             raise SystemExit(f"{shlex.join(line)}\n{result.stdout}{result.stderr}")

@@ -13,6 +13,7 @@ NAMES = {
     "smcp": "two passes of a head that share, against plain ones; a query",
     "backends": "each backend in each precision: speed, mean IoU, size, parity",
     "online_mlp": "the online classifier against the training loop in torch",
+    "gpu": "ops, classifier and pipeline on a CUDA device; see gpu_run.sh",
 }
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import BackendError, BundleError, FssegError, InputError, KernelError, TaskError
+from .errors import (
+    BackendError,
+    BundleError,
+    DeviceMemoryError,
+    FssegError,
+    InputError,
+    KernelError,
+    TaskError,
+)
 
 if TYPE_CHECKING:
     from .result import Result
@@ -25,6 +33,7 @@ __all__ = [
     "BundleError",
     "FssegError",
     "InputError",
+    "DeviceMemoryError",
     "KernelError",
     "Result",
     "Scribble",

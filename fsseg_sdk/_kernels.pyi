@@ -1,4 +1,4 @@
-"""The compiled kernels (csrc/bindings.cpp). Use fsseg_sdk.ops, which checks; this only computes.
+"""The compiled kernels (csrc/bound_ops.h). Use fsseg_sdk.ops, which checks; this only computes.
 
 Every op writes into ``out`` and returns False if it met a value that is not finite.
 """
@@ -122,3 +122,88 @@ def _bf16() -> str: ...
 def _set_bf16(unit: str) -> bool: ...
 def _bf16_usable() -> list[str]: ...
 def _read_probe(array: _Array, streams: int) -> float: ...
+
+class cuda:
+    """The submodule: exists where ``cuda_built``. It also has every op above, on DeviceArrays."""
+
+    class DeviceContext:
+        device: int
+        stream: int
+        lost: bool
+        held: int
+        _allocations: int
+        def __init__(
+            self, device: int = 0, stream: int | None = None, *, own_stream: bool = False
+        ) -> None: ...
+        def trim(self) -> int: ...
+        def synchronize(self) -> None: ...
+        def _wait(self) -> None: ...
+        def array(self, values: _Array, dtype: str | None = None) -> cuda.DeviceArray: ...
+        def empty(self, shape: Sequence[int], dtype: str = "float32") -> cuda.DeviceArray: ...
+        def _numbers(self, values: _Array, least: int, end: int) -> cuda.DeviceArray: ...
+        def _from_dlpack(self, source: object, argument: str) -> cuda.DeviceArray: ...
+        def _from_interface(self, source: object, argument: str) -> cuda.DeviceArray: ...
+        def _from_context(self, source: cuda.DeviceArray, argument: str) -> cuda.DeviceArray: ...
+
+    class DeviceArray:
+        shape: tuple[int, ...]
+        strides: tuple[int, ...]
+        dtype: str
+        ndim: int
+        size: int
+        itemsize: int
+        nbytes: int
+        is_contiguous: bool
+        pointer: int
+        context: cuda.DeviceContext
+        device: int
+        stream: int
+        __cuda_array_interface__: dict[str, Any]
+        def contiguous(self) -> cuda.DeviceArray: ...
+        def to_host(self) -> _Array: ...
+        def _peek(self) -> _Array: ...
+        def _with_report(self) -> tuple[_Array, int]: ...
+        def __len__(self) -> int: ...
+        def __getitem__(self, index: int | slice) -> cuda.DeviceArray: ...
+        def _view(
+            self, shape: Sequence[int], steps: Sequence[int], offset: int = 0
+        ) -> cuda.DeviceArray: ...
+        def __dlpack_device__(self) -> tuple[int, int]: ...
+        def __dlpack__(
+            self,
+            *,
+            stream: int | None = None,
+            max_version: tuple[int, int] | None = None,
+            dl_device: tuple[int, int] | None = None,
+            copy: bool | None = None,
+        ) -> Any: ...
+
+    # The ops, as above, on DeviceArrays.
+    grid_weights: Any
+    weighted_pool: Any
+    cosine_match: Any
+    linear_match: Any
+    nearest: Any
+    nearest_pack: Any
+    logistic_fit: Any
+    distance_stats: Any
+    soft_pool: Any
+    prototype_fusion: Any
+    online_mlp_fit: Any
+    online_mlp_scores: Any
+    upsample_argmax: Any
+    preprocess: Any
+    _nearest_bytes: Any
+
+    not_finite: int
+    diverged: int
+    @staticmethod
+    def _first_largest(planes: DeviceArray, parts: int, out: DeviceArray) -> None: ...
+    @staticmethod
+    def _blend(
+        into: DeviceArray, other: DeviceArray, factor: float, other_factor: float
+    ) -> None: ...
+    @staticmethod
+    def devices() -> list[dict[str, Any]]: ...
+    @staticmethod
+    def _device_of(address: int) -> int: ...

@@ -49,7 +49,7 @@ def as_pixels(source: object, argument: str) -> NDArray[np.uint8]:
             argument,
             expected="an array of shape [H, W, 3] (RGB)",
             got=f"shape {list(array.shape)}",
-            remedy=_shape_remedy(array.shape),
+            remedy=shape_remedy(array.shape),
         )
     if array.dtype != np.uint8:
         raise InputError(
@@ -65,7 +65,8 @@ def as_pixels(source: object, argument: str) -> NDArray[np.uint8]:
     return np.array(array, order="C")
 
 
-def _shape_remedy(shape: tuple[int, ...]) -> str:
+def shape_remedy(shape: tuple[int, ...]) -> str:
+    """What to do about an array of this shape that is no picture."""
     if len(shape) == 2:
         return "Pass np.stack([image] * 3, axis=-1) for a grey picture."
     if len(shape) == 4 and shape[0] == 1:

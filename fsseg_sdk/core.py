@@ -28,18 +28,27 @@ __all__ = ["Core", "ScoreMap", "covered"]
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
     """A query's scores on a grid: logits [P, h, w] float32, and how that grid lies over the
-    picture. evidence: [N+1, h, w], of presence. timings: milliseconds by stage."""
+    picture. evidence: [N+1, h, w], of presence. timings: milliseconds by stage. labels: [1, H, W]
+    uint8 on the device where the query was matched; None: still to be made, on the host. places:
+    the device where preprocess, encoder, match and label run."""
 
     logits: NDArray[np.float32]
     evidence: NDArray[np.float32]
     geometry: Geometry
     warnings: tuple[str, ...]
     timings: dict[str, float]
+    labels: Any = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def extent(self) -> tuple[float, float]:
         """Cells that the picture covers, from the top left."""
         return self.geometry.extent((self.logits.shape[1], self.logits.shape[2]))
+
+
+_MATCHED_ON_CPU = (
+    "features were copied from the GPU and matched on the CPU, as this method and tiles are"
+)
 
 
 def covered(logits: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
@@ -199,6 +208,10 @@ class Core:
                     yield self._match_tiles(fitted, picture, tiling, step)
 
     def _match_whole(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
+        on_device = self.encoder.context is not None
+        if on_device and "on_device" in self.method.properties:
+            yield from self._match_on_device(fitted, pictures)
+            return
         encoded = self.encoder.encode(pictures)
         begin = perf_counter()
         extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
@@ -215,11 +228,51 @@ class Core:
                 logits=match.logits[index],
                 evidence=evidence[index],
                 geometry=geometry,
-                warnings=match.warnings[index] if match.warnings else (),
+                warnings=(match.warnings[index] if match.warnings else ())
+                + ((_MATCHED_ON_CPU,) if on_device else ()),
                 timings=dict(timings),
+                places=self.places("cpu"),
             )
 
+    def _match_on_device(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
+        """All of a batch is enqueued before anything is waited for; the waiting is part of
+        "match"."""
+        encoded = self.encoder.encode(pictures, stay=True)
+        begin = perf_counter()
+        extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
+        match = fitted.match(encoded.features, extents, threads=self.threads)
+        logits, evidence = match.logits, match.evidence
+        labels = [
+            ops.upsample_argmax(logits[i : i + 1], g.image_size, extents[i], fitted.planes)
+            for i, g in enumerate(encoded.geometries)
+        ]
+        shown = _copied(logits)
+        judged = shown if evidence is None else _copied(evidence)
+        share = 1000.0 / len(pictures)
+        timings = {
+            "preprocess": encoded.preprocess_seconds * share,
+            "encoder": encoded.encoder_seconds * share,
+            "match": (perf_counter() - begin) * share,
+        }
+        for index, geometry in enumerate(encoded.geometries):
+            yield ScoreMap(
+                logits=shown[index],
+                evidence=judged[index],
+                geometry=geometry,
+                warnings=match.warnings[index] if match.warnings else (),
+                timings=dict(timings),
+                labels=labels[index],
+                places=self.places(self.encoder.graph.device),
+            )
+
+    def places(self, matched: str) -> dict[str, str]:
+        """The device of each stage; matched: that of the method and of the labels."""
+        device = self.encoder.graph.device
+        first = "cpu" if self.encoder.context is None else device
+        return {"preprocess": first, "encoder": device, "match": matched, "label": matched}
+
     def _match_tiles(self, fitted: Fitted, picture: Picture, tiling: Tiling, step: int) -> ScoreMap:
+        picture = picture.on_host()
         pieces = [
             Picture(picture.pixels[w.top : w.bottom, w.left : w.right], 1, w.size)
             for w in tiling.windows
@@ -244,4 +297,14 @@ class Core:
         timings["match"] += perf_counter() - begin
         geometry = plan("squash", picture.size, self.encoder.input_size)
         timings = {stage: 1000.0 * seconds for stage, seconds in timings.items()}
-        return ScoreMap(stitched, judged, geometry, tuple(dict.fromkeys(warnings)), timings)
+        if self.encoder.context is not None:
+            warnings.append(_MATCHED_ON_CPU)
+        notes = tuple(dict.fromkeys(warnings))
+        places = self.places("cpu")
+        return ScoreMap(stitched, judged, geometry, notes, timings, places=places)
+
+
+def _copied(array: Any) -> NDArray[np.float32]:
+    """Of a device, with what its kernels have to say about their inputs."""
+    host: NDArray[np.float32] = array.to_host()
+    return host

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Graph, TensorInfo
+from .backends import DeviceGraph, Graph, TensorInfo
 from .errors import BackendError
 from .image import Picture
 from .preprocess import Geometry, Kind, plan, preprocess
+
+if TYPE_CHECKING:
+    from .ops import DeviceArray, DeviceContext
 
 __all__ = ["Encoded", "Encoder"]
 
@@ -20,9 +24,10 @@ __all__ = ["Encoded", "Encoder"]
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """features: [B, C, h, w] float32; where each picture lies in them; seconds that each part
-    took for the whole batch."""
+    took for the whole batch (on a device: to enqueue it). Features that stayed on a device are an
+    `ops.DeviceArray`."""
 
-    features: NDArray[np.float32]
+    features: Any
     geometries: tuple[Geometry, ...]
     preprocess_seconds: float
     encoder_seconds: float
@@ -56,10 +61,22 @@ class Encoder:
         most = wanted or (1 if self.graph.device == "cpu" else 8)
         return most if fixed == -1 else min(most, fixed)
 
-    def encode(self, pictures: Sequence[Picture], kind: Kind | None = None) -> Encoded:
-        """Features of these pictures in one call. kind: another geometry than usual."""
+    @property
+    def context(self) -> DeviceContext | None:
+        """Where pictures are preprocessed and features come out; None: in the host's memory."""
+        return getattr(self.graph, "context", None)
+
+    def encode(
+        self, pictures: Sequence[Picture], kind: Kind | None = None, *, stay: bool = False
+    ) -> Encoded:
+        """Features of these pictures in one call. kind: another geometry than usual. stay: leave
+        features where they come out; else they are numpy."""
         begin = perf_counter()
         geometries = tuple(plan(kind or self.geometry, p.size, self.input_size) for p in pictures)
+        if self.context is not None:
+            made, middle = self._on_device(pictures, geometries, self.context)
+            features = made if stay else made.to_host()
+            return Encoded(features, geometries, middle - begin, perf_counter() - middle)
         inputs = [
             preprocess(picture, geometry, self.mean, self.std, threads=self.threads)
             for picture, geometry in zip(pictures, geometries, strict=True)
@@ -69,20 +86,41 @@ class Encoder:
         features = self._run(tensor)
         return Encoded(features, geometries, middle - begin, perf_counter() - middle)
 
+    def _on_device(
+        self, pictures: Sequence[Picture], geometries: Sequence[Geometry], context: DeviceContext
+    ) -> tuple[DeviceArray, float]:
+        """Features, and when the encoder's turn came. A frame of the host is copied once, one of
+        the device is read where it is."""
+        from .ops import preprocess_all
+
+        fixed, count = self.graph.inputs[0].shape[0], len(pictures)
+        fill = max(0, fixed - count)  # a graph with a fixed batch: the last picture again
+        shown = [*(p.pixels for p in pictures), *[pictures[-1].pixels] * fill]
+        contents = [g.content for g in (*geometries, *[geometries[-1]] * fill)]
+        tensor = preprocess_all(shown, self.input_size, contents, self.mean, self.std, context)
+        begin = perf_counter()
+        graph = cast(DeviceGraph, self.graph)
+        features = graph.run_on_device({graph.inputs[0].name: tensor})[graph.outputs[0].name]
+        self._check(features.shape, len(shown))
+        return features[:count], begin
+
     def _run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         fixed, count = self.graph.inputs[0].shape[0], len(tensor)
         if fixed != -1 and count < fixed:  # a graph with a fixed batch: fill up, then cut off
             filler = np.zeros((fixed - count, *tensor.shape[1:]), np.float32)
             tensor = np.concatenate([tensor, filler])
         features = self.graph.run({self.graph.inputs[0].name: tensor})[self.graph.outputs[0].name]
-        if features.shape != (len(tensor), self.channels, *self.grid):
+        self._check(features.shape, len(tensor))
+        return features[:count]
+
+    def _check(self, shape: tuple[int, ...], batch: int) -> None:
+        if shape != (batch, self.channels, *self.grid):
             raise BackendError(
                 "graph 'encoder', output",
-                expected=f"shape {[len(tensor), self.channels, *self.grid]}",
-                got=f"{list(features.shape)}",
+                expected=f"shape {[batch, self.channels, *self.grid]}",
+                got=f"{list(shape)}",
                 remedy="The bundle's description does not fit its graph; export it again.",
             )
-        return features[:count]
 
 
 def _require(tensors: Sequence[TensorInfo], what: str, shape: tuple[int, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "BackendError",
     "BundleError",
+    "DeviceMemoryError",
     "FssegError",
     "InputError",
     "KernelError",
@@ -51,6 +52,10 @@ class BackendError(FssegError):
 
 class KernelError(FssegError):
     """The compiled kernels are missing or broken on this machine."""
+
+
+class DeviceMemoryError(KernelError, MemoryError):
+    """A GPU has too little memory left for a call. Nothing is broken: the next call works."""
 
 
 def _rebuild(

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,12 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(H, W) as shown."""
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    def on_host(self) -> Picture:
+        """The same with its pixels in numpy: those of a frame on a device are an
+        `ops.DeviceArray`."""
+        copied = getattr(self.pixels, "_peek", None)
+        return self if copied is None else replace(self, pixels=copied())
 
 
 @dataclass(frozen=True, eq=False)

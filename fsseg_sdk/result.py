@@ -27,7 +27,8 @@ class Result:
     """The segmentation of one query of size (H, W) into N classes. Immutable.
 
     classes: names in the order of the labels 1..N.
-    raw_labels: uint8 [H, W], the method's answer as if every class were in the picture.
+    raw_labels: uint8 [H, W], the method's answer as if every class were in the picture; an
+        `ops.DeviceArray` where labels were left on a device: `labels` and `mask` are copies then.
     logits: float32 [P, h, w], background first, on a feature grid; planes: uint8 [P], the label
         that each plane stands for, a class may have several; None: 0..N, one each. geometry: how
         that grid lies over the picture; activation: what makes scores of logits.
@@ -36,7 +37,8 @@ class Result:
         calibrated: whether these scores are probabilities, or only rank pictures.
     timings: milliseconds of decode, preprocess, encoder, match, label and total.
     bundle, method, backend, device, precision: what really ran. dropped: frames that a stream left
-        out just before this one. warnings: what the user should know.
+        out just before this one. warnings: what the user should know. places: the device where
+        preprocess, encoder, match and label ran.
     picture: the query, for `overlay`; where an array was given this is a view of it, so draw
         before you reuse a camera's buffer, or hand `overlay` the picture.
     """
@@ -60,6 +62,7 @@ class Result:
     picture: Picture | None = None
     evidence: NDArray[np.float32] | None = None
     planes: NDArray[np.uint8] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, axes = len(self.classes) + 1, (self.raw_labels.ndim, self.logits.ndim)
@@ -78,6 +81,7 @@ class Result:
             )
         object.__setattr__(self, "present", MappingProxyType(dict(self.present)))
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
+        object.__setattr__(self, "places", MappingProxyType(dict(self.places)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -94,7 +98,10 @@ class Result:
         """uint8 [H, W]: 0 background, 1..N the classes. Classes not found are background here."""
         keep = np.arange(256, dtype=np.uint8)
         keep[[n for n, name in enumerate(self.classes, 1) if name not in self.found]] = 0
-        return self.raw_labels if len(self.found) == len(self.classes) else keep[self.raw_labels]
+        raw = self.raw_labels
+        if not isinstance(raw, np.ndarray):
+            raw = raw.to_host()
+        return raw if len(self.found) == len(self.classes) else keep[raw]
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
@@ -149,7 +156,8 @@ class Result:
                 got="none: this result was made without keeping it",
                 remedy="Pass it: result.overlay(picture).",
             )
-        base = read_image(self.picture if picture is None else picture, "overlay, picture")
+        shown = self.picture if picture is None else picture
+        base = read_image(shown, "overlay, picture").on_host()
         if base.size != self.size:
             height, width = self.size
             raise InputError(
@@ -183,6 +191,7 @@ class Result:
             "backend": self.backend,
             "device": self.device,
             "precision": self.precision,
+            "places": dict(self.places),
             "dropped": self.dropped,
         }
 

@@ -15,7 +15,8 @@ from . import ops
 from .auxiliary import read_auxiliary
 from .core import Core, ScoreMap, covered
 from .errors import BackendError, InputError
-from .image import Picture, read_image
+from .frame import read_frame
+from .image import Picture
 from .methods import Fitted, State, combine
 from .result import Result
 from .stream import FrameSource, InOrder, Latest, results_of
@@ -84,14 +85,15 @@ class Task:
         """One Result per picture, in order; sizes may differ.
 
         batch: pictures per encoder call, by default what suits the device (1 on a CPU).
-        output: where labels are left; "device" needs a build with CUDA (BackendError).
+        output: where labels are left. "device": `Result.raw_labels` is an `ops.DeviceArray`, which
+            speaks DLPack; only where queries are matched on a device, else a BackendError.
         """
-        _check_output(output)
+        _check_output(output, self.core)
         step = self.core.encoder.choose_batch(_check_batch(batch))
         named = [(query, f"queries[{index}]") for index, query in enumerate(queries)]
         results: list[Result] = []
         for first in range(0, len(named), step):
-            results += self._segment(named[first : first + step], tile, batch)
+            results += self._segment(named[first : first + step], tile, batch, output == "device")
         return results
 
     def stream(
@@ -204,26 +206,37 @@ class Task:
         return self.fitted.describe(covered(evidence, result.geometry))
 
     def _segment(
-        self, named: Sequence[tuple[object, str]], tile: Tile, batch: int | None
+        self,
+        named: Sequence[tuple[object, str]],
+        tile: Tile,
+        batch: int | None,
+        leave: bool = False,
     ) -> list[Result]:
         pictures: list[Picture] = []
         decode: list[float] = []
         for query, name in named:
             begin = perf_counter()
-            pictures.append(read_image(query, name))
+            pictures.append(read_frame(query, name, self.core.encoder.context))
             decode.append((perf_counter() - begin) * 1e3)
         maps = self.core.match(self.fitted, pictures, tile, batch)
-        return [self._result(*item) for item in zip(pictures, maps, decode, strict=True)]
+        return [self._result(*item, leave) for item in zip(pictures, maps, decode, strict=True)]
 
-    def _result(self, picture: Picture, scores: ScoreMap, decode: float) -> Result:
+    def _result(self, picture: Picture, scores: ScoreMap, decode: float, leave: bool) -> Result:
+        """leave: labels on the device."""
         begin = perf_counter()
-        labels = ops.upsample_argmax(
-            scores.logits[None],
-            picture.size,
-            scores.extent,
-            self.fitted.planes,
-            threads=self.core.threads,
-        )
+        labels = scores.labels
+        if labels is None:
+            if leave:
+                raise _not_on_device("tiles" if scores.places["encoder"] != "cpu" else "the CPU")
+            labels = ops.upsample_argmax(
+                scores.logits[None],
+                picture.size,
+                scores.extent,
+                self.fitted.planes,
+                threads=self.core.threads,
+            )
+        elif not leave:
+            labels = labels.to_host()
         presence = self.fitted.presence(covered(scores.evidence, scores.geometry))
         timings = {
             "decode": decode,
@@ -257,6 +270,7 @@ class Task:
             device=graph.device,
             precision=graph.precision,
             picture=picture,
+            places=scores.places,
         )
 
 
@@ -273,15 +287,21 @@ def _check_batch(batch: int | None) -> int | None:
     return batch
 
 
-def _check_output(output: str) -> None:
-    if output == "device":
-        raise BackendError(
-            "output",
-            expected="'host' in a build without CUDA",
-            got="'device'",
-            remedy="Leave it out, or build fsseg_sdk with CUDA.",
-        )
-    if output != "host":
+def _check_output(output: str, core: Core) -> None:
+    if output not in ("host", "device"):
         raise InputError(
             "output", expected="'host' or 'device'", got=repr(output), remedy="Use 'host'."
         )
+    if output == "device" and core.encoder.context is None:
+        raise _not_on_device("the CPU")
+    if output == "device" and "on_device" not in core.method.properties:
+        raise _not_on_device(f"the CPU, by the method {core.method.name!r}")
+
+
+def _not_on_device(got: str) -> BackendError:
+    return BackendError(
+        "output",
+        expected="'host' where queries are not matched on a GPU",
+        got=f"'device', for queries that are matched on {got}",
+        remedy="Leave it out; or use a build with CUDA on a GPU, panet or srofb, and no tiles.",
+    )

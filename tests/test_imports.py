@@ -28,15 +28,17 @@ CHECKOUT = [
 
 # Which parts of the package each part may import; a part is a folder or a file of fsseg_sdk.
 # segmenter -> methods -> ops -> kernels, and segmenter -> bundle, backends; nothing goes back.
+# Graphs on a device take and give the arrays of ops.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ops": {"errors", "_kernels"},
     "engines": {"errors", "fields"},
-    "backends": {"errors", "fields", "engines"},
+    "backends": {"errors", "fields", "engines", "ops"},
     "methods": {"errors", "ops", "backends", "fields"},
     "archive": {"errors", "fields"},
     "formats": {"errors"},
     "image": {"errors", "formats", "decode", "arrays"},
+    "frame": {"errors", "formats", "arrays", "image", "ops"},
     "seen": {"image"},
     "auxiliary": {"errors", "image", "seen"},
     "support": {"errors", "annotation", "auxiliary", "classes", "image", "seen"},

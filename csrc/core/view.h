@@ -6,12 +6,17 @@
 
 namespace fsseg {
 
-// [batch, channels, height, width] float32. One plane (height * width) is contiguous; the strides of
-// batch and channels are free: zero and negative ones, too.
+// Of elements. Kernels of the CPU know float32 alone.
+enum class DType : int { f32 = 0, f16 = 1, bf16 = 2 };
+
+// [batch, channels, height, width]. One plane (height * width) is contiguous; the strides of batch
+// and channels are free: zero and negative ones, too. data: float32, or of another dtype, as which
+// csrc/cuda/elements.h reads it.
 struct PlaneView {
     const float *data;
     int64_t batch, channels, height, width;
     int64_t batch_stride, channel_stride;
+    DType dtype = DType::f32;
 };
 
 // [batch, rows, columns] float32 with contiguous columns, e.g. prototypes [B, P, C]. A batch_stride

@@ -10,7 +10,7 @@
 //   3
 //           and 4 either way are fast)
 //   content (h, w), 1 <= h <= S_h, 1 <= w <= S_w: what the image covers, from the top left
-//   out     [1, 3, S_h, S_w] float32, contiguous
+//   out     [1, 3, S_h, S_w] float32, contiguous; on CUDA of out_dtype, as encoders take it
 //
 // Scratch memory: about 30 kB and 64 bytes a content column for each thread, and the weights of the
 // filters, about 8 (H + W) bytes. (A result that needs more than 512 columns takes 100 bytes for
@@ -18,6 +18,7 @@
 #pragma once
 
 #include "core/dispatch.h"
+#include "core/view.h"
 
 #include <stdint.h>
 
@@ -32,6 +33,7 @@ struct PreprocessArgs {
     double mean[3], deviation[3];
     float *out;
     int threads;
+    DType out_dtype = DType::f32; // the CPU writes float32 alone
 };
 
 FSSEG_OP(preprocess, PreprocessArgs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from ..errors import BackendError, InputError
 from .graph import TensorInfo
 
+if TYPE_CHECKING:
+    from ..ops import DeviceArray
+
 __all__ = [
     "cannot",
     "check_feeds",
     "check_outputs",
     "check_process",
+    "check_shapes",
     "choose_threads",
     "one_line",
     "printable",
@@ -40,13 +44,7 @@ def check_feeds(
 
     Types are not converted: a float64 image would cost a copy that nobody asked for.
     """
-    if set(feeds) != {info.name for info in inputs}:
-        raise InputError(
-            "feeds",
-            expected=f"the inputs {', '.join(info.name for info in inputs)}",
-            got=", ".join(map(str, feeds)) or "nothing",
-            remedy="Pass one array for each of the graph's inputs, by name.",
-        )
+    _check_names(inputs, feeds)
     checked: dict[str, NDArray[Any]] = {}
     for info in inputs:
         array = feeds[info.name]
@@ -56,6 +54,25 @@ def check_feeds(
             raise _wrong(info, f"{array.dtype} {list(array.shape)}")
         checked[info.name] = np.ascontiguousarray(array, dtype=np.dtype(info.dtype))
     return checked
+
+
+def check_shapes(inputs: Sequence[TensorInfo], feeds: Mapping[str, DeviceArray]) -> None:
+    """InputError unless these are contiguous arrays of a device as the graph takes them."""
+    _check_names(inputs, feeds)
+    for info in inputs:
+        array = feeds[info.name]
+        if array.dtype != info.dtype or not info.accepts(array.shape) or not array.is_contiguous:
+            raise _wrong(info, repr(array))
+
+
+def _check_names(inputs: Sequence[TensorInfo], feeds: Mapping[str, object]) -> None:
+    if set(feeds) != {info.name for info in inputs}:
+        raise InputError(
+            "feeds",
+            expected=f"the inputs {', '.join(info.name for info in inputs)}",
+            got=", ".join(map(str, feeds)) or "nothing",
+            remedy="Pass one array for each of the graph's inputs, by name.",
+        )
 
 
 def _wrong(info: TensorInfo, got: str) -> InputError:

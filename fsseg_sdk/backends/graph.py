@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from numpy.typing import NDArray
 
-__all__ = ["BackendStatus", "Graph", "GraphFile", "GraphSpec", "NotedGraph", "TensorInfo"]
+if TYPE_CHECKING:
+    from ..ops import DeviceArray, DeviceContext
+
+__all__ = [
+    "BackendStatus",
+    "DeviceGraph",
+    "Graph",
+    "GraphFile",
+    "GraphSpec",
+    "NotedGraph",
+    "TensorInfo",
+]
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,19 @@ class Graph(Protocol):
         ...
 
 
+class DeviceGraph(Graph, Protocol):
+    """A graph that also runs on arrays of a device. `context` None: here it cannot."""
+
+    @property
+    def context(self) -> DeviceContext | None:
+        """Whose arrays it takes and gives. Several threads may use it at once."""
+
+    def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
+        """As `run`, for arrays of `context`; outputs are written after all that is enqueued there
+        before, and before all that is enqueued there later."""
+        ...
+
+
 class NotedGraph:
     """A graph with more to say than it says itself; everything else is the graph's own."""
 
@@ -127,6 +151,13 @@ class NotedGraph:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return self.graph.run(feeds)
+
+    @property
+    def context(self) -> DeviceContext | None:
+        return getattr(self.graph, "context", None)
+
+    def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
+        return cast(DeviceGraph, self.graph).run_on_device(feeds)
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError
-from .checks import cannot, check_feeds, check_outputs, check_process, choose_threads, one_line
+from ..errors import BackendError, FssegError
+from .checks import (
+    cannot,
+    check_feeds,
+    check_outputs,
+    check_process,
+    check_shapes,
+    choose_threads,
+    one_line,
+)
 from .graph import BackendStatus, GraphSpec, TensorInfo
 from .ort_session import CPU, import_runtime, installed_twice, open_session
+
+if TYPE_CHECKING:
+    from ..ops import DeviceArray, DeviceContext
 
 __all__ = ["FILES", "OnnxRuntimeGraph", "devices", "open_graph", "preload_cuda", "probe"]
 
@@ -68,8 +80,11 @@ class OnnxRuntimeGraph:
         device: str = "cpu",
         precision: str = "fp32",
         warnings: tuple[str, ...] = (),
+        on_device: bool = False,
     ) -> None:
+        """on_device: it has a context on the first GPU, one for each thread."""
         self._session = session
+        self._contexts = threading.local() if on_device else None
         self._names = [info.name for info in spec.outputs]
         self._process = os.getpid()
         self.inputs: tuple[TensorInfo, ...] = spec.inputs
@@ -110,6 +125,49 @@ class OnnxRuntimeGraph:
         self._session.run_with_iobinding(binding)
         return list(binding.copy_outputs_to_cpu())
 
+    @property
+    def context(self) -> DeviceContext | None:
+        """This thread's: what kernels report belongs to the query that made it."""
+        own = self._contexts
+        if own is None:
+            return None
+        if not hasattr(own, "context"):
+            from ..ops.device import DeviceContext
+
+            own.context = DeviceContext(0, own_stream=True)
+        found: DeviceContext = own.context
+        return found
+
+    def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
+        """As `run`, on arrays of `context`: read and written where they are."""
+        check_process(self._process, self.backend)
+        context = self.context
+        if context is None:
+            raise cannot(NAME, "arrays on a device", "a graph that has a context", "one without")
+        check_shapes(self.inputs, feeds)
+        batch = next(iter(feeds.values())).shape[0]
+        outputs = {
+            info.name: context.empty([batch, *info.shape[1:]], info.dtype) for info in self.outputs
+        }
+        try:
+            binding = self._session.io_binding()
+            for bind, arrays in ((binding.bind_input, feeds), (binding.bind_output, outputs)):
+                for name, array in arrays.items():
+                    kind = np.dtype(array.dtype).type
+                    bind(name, "cuda", context.device, kind, list(array.shape), array.pointer)
+            context._wait()  # the session has a stream of its own; it waits for that by itself
+            self._session.run_with_iobinding(binding)
+        except FssegError:
+            raise
+        except Exception as error:
+            raise BackendError(
+                self.backend,
+                expected="the graph to run",
+                got=one_line(error),
+                remedy="If memory ran out, use a smaller batch; else run 'fsseg doctor'.",
+            ) from error
+        return outputs
+
     def warm_up(self) -> None:
         """Runs zeros once. A GPU that a wheel has no code for is only noticed there."""
         self.run(
@@ -145,9 +203,21 @@ def open_graph(
         return OnnxRuntimeGraph(session, spec, precision=precision, warnings=_cpu_warnings(spec))
     preload_cuda(runtime)
     session = open_session(runtime, data, spec, [(CUDA, dict(_CUDA_OPTIONS)), CPU], count, NAME)
-    graph = OnnxRuntimeGraph(session, spec, device=device, precision=precision)
+    near = fits_device(spec)
+    graph = OnnxRuntimeGraph(session, spec, device=device, precision=precision, on_device=near)
     graph.warm_up()
     return graph
+
+
+def fits_device(spec: GraphSpec) -> bool:
+    """Whether this build has kernels for the GPU, and the graph's shapes are known but for the
+    batch."""
+    tensors = (*spec.inputs, *spec.outputs)
+    if any(info.dtype != "float32" or -1 in info.shape[1:] for info in tensors):
+        return False
+    from ..ops.device import device_state
+
+    return bool(device_state()["devices"])
 
 
 def _cpu_warnings(spec: GraphSpec) -> tuple[str, ...]:

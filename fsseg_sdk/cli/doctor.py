@@ -38,8 +38,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     else:
         lines.append(f"kernels    NOT WORKING: {found['kernels']['error']}")
     built = "built" if cuda["built"] else "not built"
-    devices = ", ".join(map(str, cuda["devices"])) or "no devices"
-    lines.append(f"cuda       {built}: {cuda['reason']}; {devices}")
+    devices = ", ".join(
+        f"{d['name']} (compute capability {d['capability']}, {d['memory_gib']:.1f} GiB)"
+        for d in cuda["devices"]
+    )
+    lines.append(f"cuda       {built}: {cuda['reason']}; {devices or 'no devices'}")
     for backend in found["backends"]:
         works = "works" if backend["available"] else "does not work"
         version = f" {backend['version']}" if backend.get("version") else ""

@@ -41,6 +41,7 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "deterministic": "the same call gives the same bits",
         "self_segmenting": "a support picture, asked as a query, gives its own mask back",
         "auxiliary": "learns from pictures of which only the class is known: `AuxiliaryMethod`",
+        "on_device": "its match takes features in the memory of a GPU, and leaves its logits there",
         "masked_images": "reads the labelled pictures, with all but the class masked out",
     }
 )
@@ -86,7 +87,8 @@ class Match:
     """logits: [B, P, h, w] float32, background first; the label is that of the plane which is the
     largest after bilinear upsampling (`Fitted.planes`; P = N+1 where that is None). warnings: one
     tuple of sentences per query, or empty for none at all. evidence: [B, N+1, h, w] float32, what
-    `Fitted.presence` looks at; None: the logits."""
+    `Fitted.presence` looks at; None: the logits. Of features on a device (`ops.DeviceArray`, for
+    methods that declare "on_device") both are there, too."""
 
     logits: NDArray[np.float32]
     warnings: tuple[tuple[str, ...], ...] = ()

@@ -14,7 +14,7 @@ to every class is 0 or less.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +61,7 @@ class PanetFitted:
     presence_model: PresenceModel | None
     warnings: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    resident: ops.Resident = field(default_factory=ops.Resident, repr=False, compare=False)
 
     @property
     def n_ways(self) -> int:
@@ -77,14 +78,9 @@ class PanetFitted:
         *,
         threads: int | None = None,
     ) -> Match:
-        every = ops.cosine_match(features, self.prototypes, self.scale, threads=threads)
-        if self.parts == 1:
-            return Match(every)
-        shape = (len(every), 1 + self.n_ways, *every.shape[2:])
-        logits: NDArray[np.float32] = np.empty(shape, np.float32)
-        np.maximum.reduce(every[:, : self.parts], axis=1, out=logits[:, 0])
-        logits[:, 1:] = every[:, self.parts :]
-        return Match(logits)
+        prototypes = self.resident.beside(features, self.prototypes)
+        every = ops.cosine_match(features, prototypes, self.scale, threads=threads)
+        return Match(every if self.parts == 1 else ops.largest_of_first(every, self.parts))
 
     def presence(self, evidence: NDArray[np.float32]) -> Presence:
         return presence_of(evidence / np.float32(self.scale), self.facts, self.presence_model)
@@ -121,7 +117,9 @@ class Panet:
     a region to any prototype is one dot product with that)."""
 
     name = "panet"
-    properties = frozenset({"pointwise", "mean_prototype", "deterministic", "self_segmenting"})
+    properties = frozenset(
+        {"pointwise", "mean_prototype", "deterministic", "self_segmenting", "on_device"}
+    )
     graphs: tuple[str, ...] = ()
     settings_type: type[Any] = PanetSettings
 

@@ -14,7 +14,7 @@ starts at zero, so that no class is favoured and their order does not matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,7 @@ class SrofbFitted(OnPanet):
     settings: SrofbSettings
     warnings: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    resident: ops.Resident = field(default_factory=ops.Resident, repr=False, compare=False)
 
     def match(
         self,
@@ -57,10 +58,12 @@ class SrofbFitted(OnPanet):
         threads: int | None = None,
     ) -> Match:
         rough = self.rough.match(features, threads=threads).logits
-        logits, warnings = rough.copy(), []
+        logits, shown = ops.duplicate(rough), ops.seen(rough)
+        warnings: list[tuple[str, ...]] = []
         for index, extent in enumerate(extents_of(extents, features)):
-            sure = self.sure_cells(rough[index], extent)
-            warnings.append(self._refine(features[index : index + 1], sure, logits[index], threads))
+            sure = self.sure_cells(shown[index], extent)
+            one = slice(index, index + 1)
+            warnings.append(self._refine(features[one], sure, logits[one], threads))
         return Match(logits, tuple(warnings), evidence=rough)
 
     def sure_cells(
@@ -94,21 +97,23 @@ class SrofbFitted(OnPanet):
         logits: NDArray[np.float32],
         threads: int | None,
     ) -> tuple[str, ...]:
-        """Replace `logits` [N+1, h, w] of one query [1, C, h, w]; returns warnings."""
+        """Replace `logits` [1, N+1, h, w] of one query [1, C, h, w]; returns warnings."""
         own = self.settings
-        samples = [self.support]
+        beside = self.resident.beside
+        samples = [Samples(beside(features, self.support.features), self.support.weights)]
         if own.query_weight > 0:
             if not sure[1:].any():
                 return (_NO_CELL,)
             samples.append(Samples(features, sure[None] * np.float32(own.query_weight)))
-        network = train(samples, self.start, self.steps, own, threads)
+        start = ops.Mlp(*(beside(features, array) for array in self.start))
+        network = train(samples, start, self.steps, own, threads)
         if network is None:
             return (_NOT_LEARNED,)
         scores = ops.online_mlp_scores(
             features, network, length=own.length or None, precision=own.precision, threads=threads
-        )[0]
-        logits *= own.match_share * own.temperature / self.rough.scale
-        logits += (1 - own.match_share) * scores
+        )
+        share = own.match_share
+        ops.blend(logits, share * own.temperature / self.rough.scale, scores, 1 - share)
         return ()
 
 
@@ -120,7 +125,7 @@ def train(
     threads: int | None,
 ) -> ops.Mlp | None:
     """The network after `steps`; None where its loss did not fall."""
-    fit = ops.online_mlp_fit(
+    begun = ops.online_mlp_fit(
         balanced(samples, settings.balance),
         start,
         iterations=steps,
@@ -132,6 +137,7 @@ def train(
         precision=settings.precision,
         threads=threads,
     )
+    fit = ops.settled(begun)
     learned = not fit.diverged and (steps < 2 or fit.losses[-1] <= fit.losses[0])
     return fit.mlp if learned else None
 
@@ -140,7 +146,7 @@ class Srofb:
     """The method. Its state is PANet's, and the labelled cells of every shot: their features
     "cells" [S, C, n], and "cell_weights" [S, 2, n] of foreground and background."""
 
-    properties = frozenset({"deterministic", "self_segmenting"})
+    properties = frozenset({"deterministic", "self_segmenting", "on_device"})
     graphs: tuple[str, ...] = ()
 
     def __init__(self, name: str = _NAMES[0], settings_type: type[Any] = SrofbSettings) -> None:

@@ -1,4 +1,7 @@
-"""What comes in: numpy or CPU DLPack, checked once, copied only if a kernel could not read it."""
+"""What comes in: checked once, copied only if a kernel could not read it or it lies elsewhere.
+
+``place`` says where the op runs (places.py).
+"""
 
 from __future__ import annotations
 
@@ -9,85 +12,71 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from .places import HOST, Place, as_array, refuse, to_host
 
 FloatArray = NDArray[np.float32]
 
 FLOAT32 = np.dtype(np.float32)
 UINT8 = np.dtype(np.uint8)
 INT64 = np.dtype(np.int64)
-_CPU = 1  # kDLCPU
-
-
-def as_array(value: object, argument: str) -> NDArray[Any]:
-    """A numpy array, or a view of a CPU object that speaks DLPack (torch, cupy host, jax, ...)."""
-    if isinstance(value, np.ndarray):
-        return value
-    exchange = getattr(value, "__dlpack_device__", None)
-    if exchange is None or not hasattr(value, "__dlpack__"):
-        refuse(argument, "a numpy array or a DLPack object", type(value).__name__, "Pass one.")
-    if int(exchange()[0]) != _CPU:
-        refuse(argument, "memory of the CPU", f"DLPack device {exchange()}", "Move it to the CPU.")
-    try:
-        return np.from_dlpack(value)  # type: ignore[arg-type]
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        refuse(
-            argument,
-            "a DLPack object that numpy can view",
-            f"{type(error).__name__}: {error}",
-            "Pass a plain float32 array (detached, not sparse).",
-        )
+HALVES = ("float16", "bfloat16")
+"""What features may be, beside float32, on a device."""
 
 
 def planes(
-    value: object, argument: str, axes: str = "[B, C, h, w]", *, empty: bool = False
+    value: object,
+    argument: str,
+    axes: str = "[B, C, h, w]",
+    *,
+    empty: bool = False,
+    place: Place = HOST,
+    halves: bool = False,
 ) -> FloatArray:
     """float32 ``[B, C, h, w]`` with contiguous planes; any strides of the first two axes.
 
-    empty: B may be 0.
+    empty: B may be 0. halves: on a device, float16 and bfloat16 are fine, too.
     """
-    array = as_array(value, argument)
-    _require(array, argument, FLOAT32, 4, axes, empty=empty)
-    return _with_planes(array)
+    array = place.see(value, argument)
+    if not (halves and not isinstance(array, np.ndarray) and array.dtype in HALVES):
+        _require(array, argument, FLOAT32, 4, axes, empty=empty)
+    else:
+        _require_filled(array, argument, 4, axes, empty)
+    return place.ready(array, _has_planes(array))
 
 
-def _with_planes(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy where a plane, the last two axes, is not contiguous."""
+def _has_planes(array: Any) -> bool:
+    """Whether a plane, the last two axes, is contiguous."""
     (height, width), (down, right) = array.shape[-2:], array.strides[-2:]
-    contiguous = (right == 4 or width == 1) and (down == 4 * width or height == 1)
-    if contiguous and array.flags.aligned:
-        return array
-    return array.copy(order="C")  # not ascontiguousarray, which leaves a misaligned array as it is
+    item = array.itemsize
+    return bool((right == item or width == 1) and (down == item * width or height == 1))
 
 
-def rows(value: object, argument: str, ranks: tuple[int, ...], axes: str) -> FloatArray:
+def rows(
+    value: object, argument: str, ranks: tuple[int, ...], axes: str, place: Place = HOST
+) -> FloatArray:
     """float32 ``[P, C]`` (or ``[B, P, C]``, ``[K]``) with a contiguous last axis."""
-    array = as_array(value, argument)
+    array = place.see(value, argument)
     _require(array, argument, FLOAT32, array.ndim if array.ndim in ranks else ranks[0], axes)
-    if (array.strides[-1] == 4 or array.shape[-1] == 1) and array.flags.aligned:
-        return array
-    return array.copy(order="C")
+    return place.ready(array, array.strides[-1] == 4 or array.shape[-1] == 1)
 
 
-def mask_stack(value: object, argument: str) -> NDArray[Any]:
+def mask_stack(value: object, argument: str, place: Place = HOST) -> NDArray[Any]:
     """``[B, H, W]`` uint8, bool (seen as uint8) or float32 with a contiguous last axis."""
-    array = as_array(value, argument)
+    array = place.see(value, argument)
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     dtype = UINT8 if array.dtype == UINT8 else FLOAT32
     _require(array, argument, dtype, 3, "[B, H, W]", "uint8, bool or float32")
-    if (array.strides[2] == array.itemsize or array.shape[2] == 1) and array.flags.aligned:
-        return array
-    return array.copy(order="C")
+    return place.ready(array, array.strides[2] == array.itemsize or array.shape[2] == 1)
 
 
-def rgb(value: object, argument: str) -> NDArray[np.uint8]:
+def rgb(value: object, argument: str, place: Place = HOST) -> NDArray[np.uint8]:
     """uint8 ``[H, W, 3]`` whose three channels lie side by side; rows and pixels may be strided."""
-    array = as_array(value, argument)
+    array = place.see(value, argument)
     _require(array, argument, UINT8, 3, "[H, W, 3]")
     if array.shape[2] != 3:
         refuse(argument, "[H, W, 3]", f"shape {array.shape}", "Pass RGB with channels last.")
-    return array if array.strides[2] == 1 else array.copy(order="C")
+    return place.ready(array, array.strides[2] == 1)
 
 
 def agree(got: tuple[int, ...], wanted: tuple[int, ...], argument: str, what: str) -> None:
@@ -155,13 +144,17 @@ def within(
     refuse(argument, lower + upper, repr(value), "Pass one in this range.")
 
 
-def matrix(value: object, argument: str, rank: int, axes: str) -> FloatArray:
+def matrix(value: object, argument: str, rank: int, axes: str, place: Place = HOST) -> FloatArray:
     """float32 of this rank, contiguous and aligned (copied if it is not)."""
-    array = as_array(value, argument)
+    array = place.see(value, argument)
     _require(array, argument, FLOAT32, rank, axes)
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return array.copy(order="C")
+    return place.ready(array, _is_contiguous(array))
+
+
+def _is_contiguous(array: Any) -> bool:
+    if isinstance(array, np.ndarray):
+        return array.flags.c_contiguous
+    return bool(array.is_contiguous)
 
 
 def triple(value: object, argument: str, positive: bool = False) -> tuple[float, float, float]:
@@ -174,48 +167,61 @@ def triple(value: object, argument: str, positive: bool = False) -> tuple[float,
     refuse(argument, wanted, repr(value), "Pass one for each of R, G, B.")
 
 
-def cell_weights(value: object, argument: str, features: FloatArray) -> FloatArray | None:
+def cell_weights(
+    value: object, argument: str, features: FloatArray, place: Place = HOST
+) -> FloatArray | None:
     """float32 ``[B, h, w]`` with contiguous planes, one for each cell of features; None stays."""
     if value is None:
         return None
-    array = as_array(value, argument)
-    _require(array, argument, FLOAT32, 3, "[B, h, w]", empty=len(features) == 0)
+    array = place.see(value, argument)
+    _require(array, argument, FLOAT32, 3, "[B, h, w]", empty=features.shape[0] == 0)
     wanted = (features.shape[0], *features.shape[2:])
     if array.shape != wanted:
         agree(array.shape, wanted, argument, "batch, height and width of features:")
-    return _with_planes(array)
+    return place.ready(array, _has_planes(array))
 
 
-def ways(value: object, argument: str, features: FloatArray, classes: int) -> NDArray[np.int64]:
-    """int64 ``[B]``, each a class or -1, contiguous."""
-    array = as_array(value, argument)
-    _require(array, argument, INT64, 1, "[B]", empty=len(features) == 0)
+def ways(
+    value: object, argument: str, features: FloatArray, classes: int, place: Place = HOST
+) -> NDArray[np.int64]:
+    """int64 ``[B]`` of the host, each a class or -1, contiguous."""
+    array = _looked_at(value, argument)
+    _require(array, argument, INT64, 1, "[B]", empty=features.shape[0] == 0)
     if array.shape != features.shape[:1]:
         agree(array.shape, features.shape[:1], argument, "batch of features:")
     wrong = array[(array < -1) | (array >= classes)]
     if wrong.size:
         wanted = f"-1 or a class below {classes}"
         refuse(argument, wanted, str(int(wrong[0])), "Number the classes from 0.")
-    return array.copy(order="C")
+    return place.numbers(array.copy(order="C"), -1, classes)
 
 
-def numbers(value: object, argument: str, axes: str, least: int, end: int) -> NDArray[np.int64]:
-    """int64 of one axis, contiguous, each from ``least`` to below ``end``."""
-    array = as_array(value, argument)
+def numbers(
+    value: object, argument: str, axes: str, least: int, end: int, place: Place = HOST
+) -> NDArray[np.int64]:
+    """int64 of one axis, of the host, contiguous, each from ``least`` to below ``end``."""
+    array = _looked_at(value, argument)
     _require(array, argument, INT64, 1, axes)
     wrong = array[(array < least) | (array >= end)]
     if wrong.size:
         refuse(argument, f"{least} to {end - 1}", str(int(wrong[0])), "Number them from 0.")
-    return array.copy(order="C")
+    return place.numbers(array.copy(order="C"), least, end)
 
 
-def label_numbers(value: object, argument: str, planes: FloatArray) -> NDArray[np.uint8]:
+def _looked_at(value: object, argument: str) -> NDArray[Any]:
+    """Kernels write where these values say, so they are seen before: they come from the host."""
+    return as_array(value, argument)
+
+
+def label_numbers(
+    value: object, argument: str, planes: FloatArray, place: Place = HOST
+) -> NDArray[np.uint8]:
     """uint8 ``[P]``, contiguous, one for each of the planes ``[B, P, h, w]``."""
-    array = as_array(value, argument)
+    array = place.see(value, argument)
     _require(array, argument, UINT8, 1, "[P]")
     if array.shape != planes.shape[1:2]:
         agree(array.shape, planes.shape[1:2], argument, "planes of logits:")
-    return array.copy(order="C")
+    return place.ready(array, _is_contiguous(array))
 
 
 def bf16(precision: object) -> bool:
@@ -225,11 +231,14 @@ def bf16(precision: object) -> bool:
     return precision == "bf16"
 
 
-def no_negative(array: NDArray[Any] | None, argument: str) -> None:
+def no_negative(array: Any, argument: str) -> None:
     """A kernel met something that may not be: is it a negative value here?"""
-    if array is not None and (array < 0).any():
-        where = tuple(int(i) for i in np.argwhere(array < 0)[0])
-        got = f"{array[where]} at index {where}"
+    if array is None:
+        return
+    values = to_host(array)
+    if (values < 0).any():
+        where = tuple(int(i) for i in np.argwhere(values < 0)[0])
+        got = f"{values[where]} at index {where}"
         refuse(argument, "values of 0 or more", got, "Clip them at 0.")
 
 
@@ -240,7 +249,7 @@ def given(**arrays: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
 
 def blame(arrays: dict[str, NDArray[Any]], otherwise: str) -> NoReturn:
     """A kernel met something that is not finite: say which argument, where and what."""
-    for argument, array in arrays.items():
+    for argument, array in ((name, to_host(given)) for name, given in arrays.items()):
         bad = ~np.isfinite(array)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -254,7 +263,7 @@ def blame(arrays: dict[str, NDArray[Any]], otherwise: str) -> NoReturn:
 
 
 def _require(
-    array: NDArray[Any],
+    array: Any,
     argument: str,
     dtype: np.dtype[Any],
     rank: int,
@@ -264,14 +273,14 @@ def _require(
     empty: bool = False,
 ) -> None:
     """empty: the first axis may be."""
-    if array.dtype != dtype:
+    if str(array.dtype) != dtype.name:
         expected = f"{names or dtype.name} {axes}"
-        refuse(argument, expected, f"dtype {array.dtype.str}", "Convert it with .astype().")
+        got = f"dtype {getattr(array.dtype, 'str', array.dtype)}"
+        refuse(argument, expected, got, "Convert it with .astype().")
+    _require_filled(array, argument, rank, axes, empty)
+
+
+def _require_filled(array: Any, argument: str, rank: int, axes: str, empty: bool) -> None:
     filled = array.shape[1:] if empty else array.shape
     if array.ndim != rank or 0 in filled:
         refuse(argument, f"non-empty {axes}", f"shape {array.shape}", "Give it that shape.")
-
-
-def refuse(argument: str, expected: str, got: str, remedy: str) -> NoReturn:
-    """Raises InputError."""
-    raise InputError(argument, expected=expected, got=got, remedy=remedy)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .places import HOST, Place, place_of
+from .runtime import choose_threads
 
 __all__ = ["Fusion", "SoftPool", "ThresholdMlp", "prototype_fusion", "soft_pool"]
 
@@ -86,22 +85,23 @@ def soft_pool(
     ``[N]`` float32, or None: every cell is near enough. weights: ``[B, h, w]`` float32 of 0 or
     more, e.g. how much of a cell is picture, or None. Raises InputError.
     """
-    f = checks.planes(features, "features")
-    p = checks.rows(prototypes, "prototypes", (2,), "[parts + N, C]")
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    p = checks.rows(prototypes, "prototypes", (2,), "[parts + N, C]", place)
     if p.shape[1] != f.shape[1]:
         checks.agree(p.shape[1:], f.shape[1:2], "prototypes", "channels of features:")
     count = checks.whole(parts, "parts", 1, p.shape[0] - 1)
     classes = p.shape[0] - count
-    w = checks.cell_weights(weights, "weights", f)
-    r = None if radius is None else checks.matrix(radius, "radius", 1, "[N]")
+    w = checks.cell_weights(weights, "weights", f, place)
+    r = None if radius is None else checks.matrix(radius, "radius", 1, "[N]", place)
     if r is not None and r.shape[0] != classes:
         checks.agree(r.shape, (classes,), "radius", "number of classes:")
-    vectors = np.empty((f.shape[0], classes, f.shape[1]), np.float32)
-    mass = np.empty(vectors.shape[:2], np.float32)
-    of = checks.ways(ways, "ways", f, classes)
+    vectors = place.empty((f.shape[0], classes, f.shape[1]))
+    mass = place.empty(vectors.shape[:2])
+    of = checks.ways(ways, "ways", f, classes, place)
     factor = checks.within(scale, "scale", 0.0, LARGEST_SCALE)
     out = (vectors, mass, choose_threads(threads))
-    if not kernels.soft_pool(f, p, of, count, factor, r, w, *out):
+    if not place.kernels.soft_pool(f, p, of, count, factor, r, w, *out):
         checks.no_negative(w, "weights")
         given = checks.given(features=f, prototypes=p, radius=r, weights=w)
         checks.blame(given, "Scale the features down.")
@@ -137,31 +137,34 @@ def prototype_fusion(
     float32, the sum of the support's vectors; counts: ``[N]`` float32, how many they are. steps: 0
     or more. weights: ``[B, h, w]`` float32 of 0 or more, or None. Raises InputError.
     """
-    f = checks.planes(features, "features", empty=checks.as_array(ways, "ways").size == 0)
-    b = checks.rows(background, "background", (2,), "[P, C]")
-    s = checks.matrix(sums, "sums", 2, "[N, C]")
-    n = checks.matrix(counts, "counts", 1, "[N]")
+    place = place_of(features, "features")
+    none = checks.as_array(ways, "ways").size == 0
+    f = checks.planes(features, "features", empty=none, place=place, halves=True)
+    b = checks.rows(background, "background", (2,), "[P, C]", place)
+    s = checks.matrix(sums, "sums", 2, "[N, C]", place)
+    n = checks.matrix(counts, "counts", 1, "[N]", place)
     for array, name in ((b, "background"), (s, "sums")):
         if array.shape[1] != f.shape[1]:
             checks.agree(array.shape[1:], f.shape[1:2], name, "channels of features:")
     if n.shape[0] != s.shape[0]:
         checks.agree(n.shape, s.shape[:1], "counts", "rows of sums:")
-    w = checks.cell_weights(weights, "weights", f)
+    w = checks.cell_weights(weights, "weights", f, place)
     classes, rounds = s.shape[0], checks.whole(steps, "steps", 0, MOST_STEPS)
     found = Fusion(
-        np.empty((b.shape[0] + classes, f.shape[1]), np.float32),
-        np.empty(s.shape, np.float32),
-        np.empty(n.shape, np.float32),
-        np.empty((rounds, f.shape[0], classes), np.float32),
-        np.empty((rounds, classes), np.float32),
+        place.empty((b.shape[0] + classes, f.shape[1])),
+        place.empty(s.shape),
+        place.empty(n.shape),
+        place.empty((rounds, f.shape[0], classes)),
+        place.empty((rounds, classes)),
     )
-    net = None if threshold is None else _network(threshold)
+    net = None if threshold is None else _network(threshold, place)
     factor = checks.within(scale, "scale", 0.0, LARGEST_SCALE)
     constant = checks.number(radius, "radius")
-    of = checks.ways(ways, "ways", f, classes)
-    checks.no_negative(n, "counts")
+    of = checks.ways(ways, "ways", f, classes, place)
+    if place is HOST:  # elsewhere a look would wait for the device
+        checks.no_negative(n, "counts")
     numbers = (factor, bool(distilled), net, constant)
-    if not kernels.prototype_fusion(
+    if not place.kernels.prototype_fusion(
         f, of, b, s, n, *numbers, w, tuple(found), choose_threads(threads)
     ):
         checks.no_negative(w, "weights")
@@ -174,12 +177,12 @@ def prototype_fusion(
     return found
 
 
-def _network(threshold: ThresholdMlp) -> ThresholdMlp:
+def _network(threshold: ThresholdMlp, place: Place) -> ThresholdMlp:
     if not isinstance(threshold, tuple) or len(threshold) != 4:
         checks.refuse("threshold", "a ThresholdMlp or None", type(threshold).__name__, "Pass one.")
-    hidden_weight = checks.matrix(threshold[0], "threshold.hidden_weight", 2, "[H, 5]")
-    hidden_bias = checks.matrix(threshold[1], "threshold.hidden_bias", 1, "[H]")
-    output_weight = checks.matrix(threshold[2], "threshold.output_weight", 1, "[H]")
+    hidden_weight = checks.matrix(threshold[0], "threshold.hidden_weight", 2, "[H, 5]", place)
+    hidden_bias = checks.matrix(threshold[1], "threshold.hidden_bias", 1, "[H]", place)
+    output_weight = checks.matrix(threshold[2], "threshold.output_weight", 1, "[H]", place)
     hidden = hidden_bias.shape[0]
     if hidden > MOST_HIDDEN:
         wanted = f"at most {MOST_HIDDEN} hidden units"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .device import DeviceArray, DeviceContext
+from .places import Place, on, place_of
+from .runtime import choose_threads
 
 MOST_PLANES = 65535
 
@@ -28,8 +33,9 @@ def upsample_argmax(
     plane stands for; several may stand for the same. None: a plane's number, P <= 255 then. Ties go
     to the lowest plane. Returns ``[B, H, W]`` uint8. Raises InputError.
     """
-    scores = checks.planes(logits, "logits", "[B, P, h, w]")
-    names = None if labels is None else checks.label_numbers(labels, "labels", scores)
+    place = place_of(logits, "logits")
+    scores = checks.planes(logits, "logits", "[B, P, h, w]", place=place)
+    names = None if labels is None else checks.label_numbers(labels, "labels", scores, place)
     if scores.shape[1] > (255 if names is None else MOST_PLANES):
         raise InputError(
             "logits",
@@ -39,10 +45,32 @@ def upsample_argmax(
         )
     height, width = checks.size_pair(size, "size")
     extent_h, extent_w = checks.extent_pair(extent, (scores.shape[2], scores.shape[3]))
-    out = np.empty((scores.shape[0], height, width), np.uint8)
+    out = place.empty((scores.shape[0], height, width), "uint8")
     number = choose_threads(threads)
-    if not kernels.upsample_argmax(scores, extent_h, extent_w, names, out, number):
+    if not place.kernels.upsample_argmax(scores, extent_h, extent_w, names, out, number):
         checks.blame({"logits": scores}, "Scale the logits down.")
+    return out
+
+
+def preprocess_all(
+    images: Sequence[object],
+    input_size: tuple[int, int],
+    contents: Sequence[tuple[int, int]],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    context: DeviceContext,
+) -> DeviceArray:
+    """``preprocess`` of pictures of any sizes, of the host or of a device, into one array there.
+
+    As ``preprocess``, with one content for each image. Returns ``[B, 3, S_h, S_w]`` float32 of the
+    context. Raises InputError.
+    """
+    place = on(context)
+    height, width = checks.size_pair(input_size, "input_size")
+    out: DeviceArray = place.empty((len(images), 3, height, width))
+    for index, (image, content) in enumerate(zip(images, contents, strict=True)):
+        pixels = checks.rgb(image, "image", place)
+        _preprocess(pixels, content, mean, std, out[index : index + 1], place, 1)
     return out
 
 
@@ -62,8 +90,24 @@ def preprocess(
     The filter is Pillow's BILINEAR without its rounding to whole numbers.
     Returns ``[1, 3, S_h, S_w]`` float32: ``(x / 255 - mean) / std``. Raises InputError.
     """
-    pixels = checks.rgb(image, "image")
+    place = place_of(image, "image")
+    pixels = checks.rgb(image, "image", place)
     height, width = checks.size_pair(input_size, "input_size")
+    out = place.empty((1, 3, height, width))
+    _preprocess(pixels, content, mean, std, out, place, choose_threads(threads))
+    return out
+
+
+def _preprocess(
+    pixels: NDArray[np.uint8],
+    content: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    out: Any,
+    place: Place,
+    threads: int,
+) -> None:
+    height, width = out.shape[2:]
     content_h, content_w = checks.size_pair(content, "content")
     if content_h > height or content_w > width:
         raise InputError(
@@ -74,8 +118,4 @@ def preprocess(
         )
     means = checks.triple(mean, "mean")
     deviations = checks.triple(std, "std", positive=True)
-    out = np.empty((1, 3, height, width), np.float32)
-    kernels.preprocess(
-        pixels, content_h, content_w, means, deviations, out, choose_threads(threads)
-    )
-    return out
+    place.kernels.preprocess(pixels, content_h, content_w, means, deviations, out, threads)

@@ -16,7 +16,8 @@ from ..errors import InputError
 from . import checks
 from .checks import FloatArray
 from .counter import uniform
-from .runtime import choose_threads, kernels
+from .places import HOST, Place, place_of, to_host
+from .runtime import choose_threads
 
 __all__ = ["Mlp", "MlpFit", "online_mlp_fit", "online_mlp_scores", "online_mlp_start"]
 
@@ -44,7 +45,10 @@ class MlpFit(NamedTuple):
     losses: NDArray[np.float32]
     """``[iterations]``, each before its step; infinite from where the fit broke off."""
     diverged: bool
-    """A loss or a weight became infinite or NaN: ``mlp`` is the one that was handed in."""
+    """A loss or a weight became infinite or NaN: ``mlp`` is the one that was handed in.
+
+    On a device nobody waits for that: False, and the next copy to the host raises KernelError.
+    """
 
 
 def online_mlp_start(channels: int, hidden: int, classes: int, seed: int = 0) -> Mlp:
@@ -93,8 +97,8 @@ def online_mlp_fit(
     which rounds the inputs of the two large products to bfloat16 (sums stay float32). The same
     bits for every number of threads. Raises InputError.
     """
-    pairs = _samples(samples)
-    weights = _mlp(mlp, pairs[0][0].shape[1])
+    place, pairs = _samples(samples)
+    weights = _mlp(mlp, pairs[0][0].shape[1], place)
     for number, (_, targets) in enumerate(pairs):
         if targets.shape[1] != weights.output_weight.shape[0]:
             checks.agree(
@@ -107,9 +111,10 @@ def online_mlp_fit(
     inertia = checks.within(momentum, "momentum", 0.0, 1.0)
     probability = checks.within(dropout, "dropout", 0.0, 1.0, open_end=True)
     counter = checks.whole(seed, "seed", 0, 2**63 - 1)
-    fitted = Mlp(*(np.empty(array.shape, np.float32) for array in weights))
-    losses = np.empty(checks.whole(iterations, "iterations", 1, 1_000_000), np.float32)
-    if not any(bool((targets > 0).any()) for _, targets in pairs):
+    fitted = Mlp(*(place.empty(array.shape) for array in weights))
+    losses = place.empty((checks.whole(iterations, "iterations", 1, 1_000_000),))
+    # On a device a look would wait for it; nothing to learn from leaves the classifier as it is.
+    if place is HOST and not any(bool((targets > 0).any()) for _, targets in pairs):
         _blame(pairs, weights)
         raise InputError(
             "samples",
@@ -117,7 +122,7 @@ def online_mlp_fit(
             got="none in any sample",
             remedy="Leave the classifier as it is where there is nothing to learn from.",
         )
-    finite, diverged = kernels.online_mlp_fit(
+    finite, diverged = place.kernels.online_mlp_fit(
         pairs,
         tuple(weights),
         rate,
@@ -149,24 +154,31 @@ def online_mlp_scores(
     features: ``[B, C, h, w]`` float32; length, precision: as in ``online_mlp_fit``. Returns
     ``[B, K, h, w]`` float32. Raises InputError.
     """
-    f = checks.planes(features, "features")
-    weights = _mlp(mlp, f.shape[1])
-    out = np.empty((f.shape[0], weights.output_weight.shape[0], *f.shape[2:]), np.float32)
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    weights = _mlp(mlp, f.shape[1], place)
+    out = place.empty((f.shape[0], weights.output_weight.shape[0], *f.shape[2:]))
     arguments = (_length(length), checks.bf16(precision), out, choose_threads(threads))
-    if not kernels.online_mlp_scores(f, tuple(weights), *arguments):
+    if not place.kernels.online_mlp_scores(f, tuple(weights), *arguments):
         checks.blame({"features": f, **_named(weights)}, "Scale the features down.")
     return out
 
 
-def _samples(samples: Sequence[tuple[object, object]]) -> list[tuple[FloatArray, FloatArray]]:
+def _samples(
+    samples: Sequence[tuple[object, object]],
+) -> tuple[Place, list[tuple[FloatArray, FloatArray]]]:
     if not isinstance(samples, Sequence) or not samples:
         _refuse("samples", "pairs of features and targets, at least one", repr(type(samples)))
     pairs: list[tuple[FloatArray, FloatArray]] = []
+    place = HOST
     for number, pair in enumerate(samples):
         if not isinstance(pair, Sequence) or len(pair) != 2:
             _refuse(f"samples[{number}]", "a pair of features and targets", repr(type(pair)))
-        f = checks.planes(pair[0], f"samples[{number}] features")
-        t = checks.planes(pair[1], f"samples[{number}] targets", "[B, K, h, w]")
+        name = f"samples[{number}]"
+        if number == 0:
+            place = place_of(pair[0], f"{name} features")
+        f = checks.planes(pair[0], f"{name} features", place=place, halves=True)
+        t = checks.planes(pair[1], f"{name} targets", "[B, K, h, w]", place=place)
         if t.shape[0] != f.shape[0] or t.shape[2:] != f.shape[2:]:
             got, wanted = (t.shape[0], *t.shape[2:]), (f.shape[0], *f.shape[2:])
             what = "batch, height and width of features:"
@@ -175,16 +187,16 @@ def _samples(samples: Sequence[tuple[object, object]]) -> list[tuple[FloatArray,
             got, wanted = f.shape[1:2], pairs[0][0].shape[1:2]
             checks.agree(got, wanted, f"samples[{number}] features", "channels of samples[0]:")
         pairs.append((f, t))
-    return pairs
+    return place, pairs
 
 
-def _mlp(mlp: Mlp, channels: int) -> Mlp:
+def _mlp(mlp: Mlp, channels: int, place: Place) -> Mlp:
     if not isinstance(mlp, tuple) or len(mlp) != 4:
         _refuse("mlp", "an Mlp", type(mlp).__name__)
-    hidden_weight = checks.matrix(mlp[0], "mlp.hidden_weight", 2, "[H, C]")
-    hidden_bias = checks.matrix(mlp[1], "mlp.hidden_bias", 1, "[H]")
-    output_weight = checks.matrix(mlp[2], "mlp.output_weight", 2, "[K, H]")
-    output_bias = checks.matrix(mlp[3], "mlp.output_bias", 1, "[K]")
+    hidden_weight = checks.matrix(mlp[0], "mlp.hidden_weight", 2, "[H, C]", place)
+    hidden_bias = checks.matrix(mlp[1], "mlp.hidden_bias", 1, "[H]", place)
+    output_weight = checks.matrix(mlp[2], "mlp.output_weight", 2, "[K, H]", place)
+    output_bias = checks.matrix(mlp[3], "mlp.output_bias", 1, "[K]", place)
     hidden, classes = hidden_weight.shape[0], output_weight.shape[0]
     if hidden > MOST_HIDDEN:
         _refuse("mlp.hidden_weight", f"at most {MOST_HIDDEN} hidden units", str(hidden))
@@ -208,7 +220,8 @@ def _named(mlp: Mlp) -> dict[str, FloatArray]:
 def _blame(pairs: list[tuple[FloatArray, FloatArray]], mlp: Mlp) -> None:
     """Raises InputError for the first value that may not be."""
     named = _named(mlp)
-    for number, (features, targets) in enumerate(pairs):
+    for number, pair in enumerate(pairs):
+        features, targets = (to_host(array) for array in pair)
         negative = targets < 0
         if negative.any():
             where = tuple(int(i) for i in np.argwhere(negative)[0])
@@ -217,7 +230,7 @@ def _blame(pairs: list[tuple[FloatArray, FloatArray]], mlp: Mlp) -> None:
         named[f"samples[{number}] targets"] = targets
         named[f"samples[{number}] features"] = features
     for name, array in named.items():
-        if not np.isfinite(array).all():
+        if not np.isfinite(to_host(array)).all():
             checks.blame({name: array}, "")
 
 

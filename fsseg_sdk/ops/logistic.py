@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .places import place_of, to_host
+from .runtime import choose_threads
 
 __all__ = ["LogisticFit", "logistic_fit"]
 
@@ -56,9 +57,10 @@ def logistic_fit(
     momentum: as in ``torch.optim.SGD``, below 1. A class without weight stays at 0.
     The same bits for every number of threads. Raises InputError.
     """
-    x = checks.rows(cells, "cells", (2,), "[M, C]")
-    t = checks.matrix(targets, "targets", 2, "[M, G]")
-    w = checks.matrix(weights, "weights", 2, "[M, G]")
+    place = place_of(cells, "cells")
+    x = checks.rows(cells, "cells", (2,), "[M, C]", place)
+    t = checks.matrix(targets, "targets", 2, "[M, G]", place)
+    w = checks.matrix(weights, "weights", 2, "[M, G]", place)
     classes = t.shape[1]
     if t.shape[0] != x.shape[0]:
         checks.agree(t.shape[:1], x.shape[:1], "targets", "rows of cells:")
@@ -70,16 +72,18 @@ def logistic_fit(
     inertia = checks.within(momentum, "momentum", 0.0, 1.0, open_end=True)
     decay = checks.within(l2, "l2", 0.0, LARGEST_L2)
     fit = LogisticFit(
-        np.empty((classes, x.shape[1]), np.float32),
-        np.empty(classes, np.float32),
-        np.empty((count, classes), np.float32),
+        place.empty((classes, x.shape[1])),
+        place.empty((classes,)),
+        place.empty((count, classes)),
     )
-    if not kernels.logistic_fit(x, t, w, speed, inertia, decay, *fit, choose_threads(threads)):
+    numbers = (speed, inertia, decay)
+    if not place.kernels.logistic_fit(x, t, w, *numbers, *fit, choose_threads(threads)):
         checks.no_negative(t, "targets")
         checks.no_negative(w, "weights")
-        if (t > 1).any():
-            where = tuple(int(i) for i in np.argwhere(t > 1)[0])
-            got = f"{t[where]} at index {where}"
+        seen = to_host(t)
+        if (seen > 1).any():
+            where = tuple(int(i) for i in np.argwhere(seen > 1)[0])
+            got = f"{seen[where]} at index {where}"
             checks.refuse("targets", "values of 0 to 1", got, "Divide by the largest.")
         checks.blame({"cells": x, "targets": t, "weights": w}, "Scale the cells to one length.")
     return fit

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .places import place_of
+from .runtime import choose_threads
 
 
 def cosine_match(
@@ -23,15 +22,16 @@ def cosine_match(
     softmax: over the P scores of a pixel. The cosine of anything with a zero vector is 0.
     Returns ``[B, P, h, w]`` float32. Raises InputError.
     """
-    f = checks.planes(features, "features")
-    p = checks.rows(prototypes, "prototypes", (2, 3), "[P, C] or [B, P, C]")
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    p = checks.rows(prototypes, "prototypes", (2, 3), "[P, C] or [B, P, C]", place)
     if p.shape[-1] != f.shape[1]:
         checks.agree(p.shape[-1:], f.shape[1:2], "prototypes", "channels of features:")
     if p.ndim == 3 and p.shape[0] != f.shape[0]:
         checks.agree(p.shape[:1], f.shape[:1], "prototypes", "batch of features:")
-    out = np.empty((f.shape[0], p.shape[-2], *f.shape[2:]), np.float32)
+    out = place.empty((f.shape[0], p.shape[-2], *f.shape[2:]))
     factor = checks.number(scale, "scale")
-    if not kernels.cosine_match(f, p, factor, bool(softmax), out, choose_threads(threads)):
+    if not place.kernels.cosine_match(f, p, factor, bool(softmax), out, choose_threads(threads)):
         checks.blame({"features": f, "prototypes": p}, "Make the scale smaller.")
     return out
 
@@ -44,15 +44,16 @@ def linear_match(
     features: ``[B, C, h, w]`` float32; weights: ``[K, C]`` float32; bias: ``[K]`` float32.
     Returns ``[B, K, h, w]`` float32. Raises InputError.
     """
-    f = checks.planes(features, "features")
-    w = checks.rows(weights, "weights", (2,), "[K, C]")
-    b = checks.rows(bias, "bias", (1,), "[K]")
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    w = checks.rows(weights, "weights", (2,), "[K, C]", place)
+    b = checks.rows(bias, "bias", (1,), "[K]", place)
     if w.shape[1] != f.shape[1]:
         checks.agree(w.shape[1:], f.shape[1:2], "weights", "channels of features:")
     if b.shape[0] != w.shape[0]:
         checks.agree(b.shape, w.shape[:1], "bias", "rows of weights:")
-    out = np.empty((f.shape[0], w.shape[0], *f.shape[2:]), np.float32)
-    if not kernels.linear_match(f, w, b, out, choose_threads(threads)):
+    out = place.empty((f.shape[0], w.shape[0], *f.shape[2:]))
+    if not place.kernels.linear_match(f, w, b, out, choose_threads(threads)):
         checks.blame({"features": f, "weights": w, "bias": b}, "Scale the features down.")
     return out
 
@@ -69,13 +70,14 @@ def distance_stats(
     of a cosine) variance, skewness and kurtosis are 0; where nothing has a weight, all six.
     Raises InputError.
     """
-    f = checks.planes(features, "features")
-    p = checks.rows(prototypes, "prototypes", (2,), "[N, C]")
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    p = checks.rows(prototypes, "prototypes", (2,), "[N, C]", place)
     if p.shape[1] != f.shape[1]:
         checks.agree(p.shape[1:], f.shape[1:2], "prototypes", "channels of features:")
-    w = checks.cell_weights(weights, "weights", f)
-    out = np.empty((p.shape[0], 6), np.float32)
-    if not kernels.distance_stats(f, p, w, out, choose_threads(threads)):
+    w = checks.cell_weights(weights, "weights", f, place)
+    out = place.empty((p.shape[0], 6))
+    if not place.kernels.distance_stats(f, p, w, out, choose_threads(threads)):
         checks.no_negative(w, "weights")
         checks.blame(checks.given(features=f, prototypes=p, weights=w), "Scale the features down.")
     return out

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
 from .checks import FloatArray
+from .places import HOST, Place, place_of
 from .runtime import choose_threads, kernels
 
 __all__ = ["NearestRows", "nearest"]
@@ -32,27 +35,35 @@ class NearestRows:
         if self._group.shape[0] != self._rows.shape[0]:
             checks.agree(self._group.shape, self._rows.shape[:1], "group", "rows:")
         self._bf16 = checks.bf16(precision)
-        self._packed: tuple[tuple[str, str], NDArray[np.uint8]] | None = None
-        self._ready()
+        self._packed: dict[object, tuple[Any, Any, Any]] = {}
+        self._ready(HOST)
 
     def match(self, features: object, *, threads: int | None = None) -> FloatArray:
         """As ``nearest(features, rows, group, groups)``, in the same bits."""
-        return _match(features, self._rows, self._group, self._groups, self._bf16, self, threads)
+        place = place_of(features, "features")
+        rows, group, packed = self._ready(place)
+        what = (rows, group, self._groups, self._bf16, packed, "features")
+        return _match(features, place, *what, threads)
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_packed": None}  # its order is that of this processor
+        return self.__dict__ | {"_packed": {}}  # its order is that of this processor
 
-    def _ready(self) -> NDArray[np.uint8]:
-        """The packed copy for the instructions in use."""
-        unit = (kernels._simd(), kernels._bf16())
-        packed = self._packed
-        if packed is None or packed[0] != unit:
-            given = (self._rows, self._group, self._groups, self._bf16)
-            out = np.empty(kernels._nearest_bytes(*given), np.uint8)
-            if not kernels.nearest_pack(*given, out, choose_threads(None)):
+    def _ready(self, place: Place) -> tuple[Any, Any, Any]:
+        """``(rows, group, packed)`` for the instructions in use, or for a context."""
+        key = (kernels._simd(), kernels._bf16()) if place is HOST else place.key
+        found = self._packed.get(key)
+        if found is None:
+            rows = place.ready(self._rows, True)
+            group = place.numbers(self._group, 0, self._groups)
+            given = (rows, group, self._groups, self._bf16)
+            out = place.empty((place.kernels._nearest_bytes(*given),), "uint8")
+            if not place.kernels.nearest_pack(*given, out, choose_threads(None)):
                 checks.blame({"rows": self._rows}, "Scale the rows down.")
-            packed = self._packed = (unit, out)
-        return packed[1]
+            found = (rows, group, out)
+            # One for the host, one for a device: not one for each context there ever was.
+            others = [k for k in self._packed if isinstance(k, tuple) != (place is HOST)]
+            self._packed = {k: self._packed[k] for k in others} | {key: found}
+        return found
 
 
 def nearest(
@@ -72,30 +83,32 @@ def nearest(
     The cosine of anything with a zero vector is 0; a group without rows is -1 everywhere. Returns
     ``[B, groups, h, w]`` float32, the same bits for every number of threads. Raises InputError.
     """
-    r = checks.rows(rows, "rows", (2,), "[M, C]")
+    place = place_of(features, "features")
+    r = checks.rows(rows, "rows", (2,), "[M, C]", place)
     count = checks.whole(groups, "groups", 1, MOST_GROUPS)
-    number = checks.numbers(group, "group", "[M]", 0, count)
+    number = checks.numbers(group, "group", "[M]", 0, count, place)
     if number.shape[0] != r.shape[0]:
         checks.agree(number.shape, r.shape[:1], "group", "rows:")
-    return _match(features, r, number, count, checks.bf16(precision), None, threads)
+    what = (r, number, count, checks.bf16(precision), None, "rows")
+    return _match(features, place, *what, threads)
 
 
 def _match(
     features: object,
+    place: Place,
     rows: FloatArray,
     group: NDArray[np.int64],
     groups: int,
     bf16: bool,
-    ready: NearestRows | None,
+    packed: NDArray[np.uint8] | None,
+    blamed: str,
     threads: int | None,
 ) -> FloatArray:
-    f = checks.planes(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
     if rows.shape[1] != f.shape[1]:
-        what = "rows" if ready is None else "features"
-        checks.agree(rows.shape[1:], f.shape[1:2], what, "channels of features:")
-    out = np.empty((f.shape[0], groups, *f.shape[2:]), np.float32)
-    packed = None if ready is None else ready._ready()
+        checks.agree(rows.shape[1:], f.shape[1:2], blamed, "channels of features:")
+    out = place.empty((f.shape[0], groups, *f.shape[2:]))
     number = choose_threads(threads)
-    if not kernels.nearest(f, rows, group, groups, bf16, packed, out, number):
+    if not place.kernels.nearest(f, rows, group, groups, bf16, packed, out, number):
         checks.blame({"features": f, "rows": rows}, "Scale the features down.")
     return out

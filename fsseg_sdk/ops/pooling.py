@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import checks
 from .checks import FloatArray
-from .runtime import choose_threads, kernels
+from .places import place_of
+from .runtime import choose_threads
 
 
 def grid_weights(
@@ -26,11 +25,12 @@ def grid_weights(
     grid: ``(h, w)``. extent: the part of the grid that the picture covers, in cells, from the
     top left; None is all of it. Returns ``[B, h, w]`` float32. Raises InputError.
     """
-    array = checks.mask_stack(masks, "masks")
+    place = place_of(masks, "masks")
+    array = checks.mask_stack(masks, "masks", place)
     height, width = checks.size_pair(grid, "grid")
     extent_h, extent_w = checks.extent_pair(extent, (height, width))
-    out = np.empty((array.shape[0], height, width), np.float32)
-    if not kernels.grid_weights(array, extent_h, extent_w, out, choose_threads(threads)):
+    out = place.empty((array.shape[0], height, width))
+    if not place.kernels.grid_weights(array, extent_h, extent_w, out, choose_threads(threads)):
         checks.blame({"masks": array}, "Scale the weights down.")
     return out
 
@@ -43,12 +43,14 @@ def weighted_pool(
     features: ``[B, C, h, w]`` float32; weights: ``[B, M, h, w]`` float32 (binary, soft or
     distilled). Returns ``[B, M, C]`` float32. Raises InputError.
     """
-    f = checks.planes(features, "features")
-    w = checks.planes(weights, "weights", "[B, M, h, w]")
+    place = place_of(features, "features")
+    f = checks.planes(features, "features", place=place, halves=True)
+    w = checks.planes(weights, "weights", "[B, M, h, w]", place=place)
     if w.shape[0] != f.shape[0] or w.shape[2:] != f.shape[2:]:
         got, wanted = (w.shape[0], *w.shape[2:]), (f.shape[0], *f.shape[2:])
         checks.agree(got, wanted, "weights", "batch, height and width of features:")
-    out = np.empty((f.shape[0], w.shape[1], f.shape[1]), np.float32)
-    if not kernels.weighted_pool(f, w, checks.number(eps, "eps"), out, choose_threads(threads)):
+    out = place.empty((f.shape[0], w.shape[1], f.shape[1]))
+    addend = checks.number(eps, "eps")
+    if not place.kernels.weighted_pool(f, w, addend, out, choose_threads(threads)):
         checks.blame({"features": f, "weights": w}, "The sum of weights and eps must not be 0.")
     return out

@@ -36,11 +36,12 @@ def build_info() -> dict[str, Any]:
     bf16: what multiplies bfloat16: ``"amx"``, ``"avx512-bf16"``, or ``"rounding"``, which is
     float32 products of rounded numbers.
     """
-    cuda = {"built": kernels.cuda_built, "reason": kernels.cuda_reason, "devices": []}
+    from .device import device_state
+
     return {
         "simd": simd_level(),
         "levels": list(simd_levels()),
-        "cuda": cuda,
+        "cuda": device_state(),
         "bf16": kernels._bf16(),
         "threads": DEFAULT_THREADS,
     }

@@ -16,6 +16,10 @@
 #include "upsample_argmax/upsample_argmax.h"
 #include "weighted_pool/weighted_pool.h"
 
+#ifdef FSSEG_CUDA
+#include "cuda/context.h"
+#endif
+
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -26,6 +30,7 @@ using namespace fsseg;
 
 namespace {
 
+Device where = Device::cpu;
 constexpr int64_t pad = 131; // elements around the result, as in tests/ops/raw.py
 
 PlaneView planes(const Array &a) {
@@ -49,7 +54,7 @@ Status grid_weights_case(const Case &c, void *out, int threads) {
     const bool bytes = masks.type == "u1";
     const void *data = masks.data<uint8_t>();
     if (!bytes) { data = masks.data<float>(); }
-    return run_grid_weights(Device::cpu,
+    return run_grid_weights(where,
                             {data, bytes, masks.shape[0], masks.shape[1], masks.shape[2],
                              masks.strides[0], masks.strides[1], c.number("extent_h"),
                              c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
@@ -59,7 +64,7 @@ Status grid_weights_case(const Case &c, void *out, int threads) {
 Status upsample_argmax_case(const Case &c, void *out, int threads) {
     const uint8_t *labels =
         c.arrays.count("labels") == 0 ? nullptr : c.array("labels").data<uint8_t>();
-    return run_upsample_argmax(Device::cpu,
+    return run_upsample_argmax(where,
                                {planes(c.array("logits")), labels, c.number("extent_h"),
                                 c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
                                 static_cast<uint8_t *>(out), threads});
@@ -69,7 +74,7 @@ Status preprocess_case(const Case &c, void *out, int threads) {
     const Array &image = c.array("image");
     const double *mean = c.array("mean").data<double>(), *std = c.array("std").data<double>();
     const auto content = [&](const char *name) { return static_cast<int64_t>(c.number(name)); };
-    return run_preprocess(Device::cpu, {image.data<uint8_t>(),
+    return run_preprocess(where, {image.data<uint8_t>(),
                                         image.shape[0],
                                         image.shape[1],
                                         image.strides[0],
@@ -107,7 +112,7 @@ Status online_mlp_fit_case(const Case &c, void *out, int threads) {
         hidden_weight, hidden_bias, output_weight, output_bias, output_bias + mlp.classes,
         &diverged};
     const Status status = run_online_mlp_fit(
-        Device::cpu, {samples.data(), static_cast<int64_t>(samples.size()), mlp, result,
+        where, {samples.data(), static_cast<int64_t>(samples.size()), mlp, result,
                       static_cast<int64_t>(c.number("iterations")), c.number("learning_rate"),
                       c.number("momentum"), c.number("dropout"), c.number("length"),
                       static_cast<uint64_t>(c.number("seed")), c.number("bf16") != 0, threads});
@@ -115,7 +120,7 @@ Status online_mlp_fit_case(const Case &c, void *out, int threads) {
 }
 
 Status online_mlp_scores_case(const Case &c, void *out, int threads) {
-    return run_online_mlp_scores(Device::cpu, {planes(c.array("features")), mlp_weights(c),
+    return run_online_mlp_scores(where, {planes(c.array("features")), mlp_weights(c),
                                                static_cast<float *>(out), c.number("length"),
                                                c.number("bf16") != 0, threads});
 }
@@ -135,7 +140,7 @@ Status soft_pool_case(const Case &c, void *out, int threads) {
     const RowsView prototypes = rows(c.array("prototypes"));
     const int64_t parts = static_cast<int64_t>(c.number("parts"));
     float *vectors = static_cast<float *>(out);
-    return run_soft_pool(Device::cpu,
+    return run_soft_pool(where,
                          {f, prototypes, c.array("ways").data<int64_t>(), parts, c.number("scale"),
                           floats_or_null(c, "radius"), cell_weights(c, f), vectors,
                           vectors + f.batch * (prototypes.rows - parts) * f.channels, threads});
@@ -158,7 +163,7 @@ Status prototype_fusion_case(const Case &c, void *out, int threads) {
     result.counts = result.sums + classes * f.channels;
     result.mass = result.counts + classes;
     result.thresholds = result.mass + steps * f.batch * classes;
-    return run_prototype_fusion(Device::cpu,
+    return run_prototype_fusion(where,
                                 {f, c.array("ways").data<int64_t>(), background,
                                  c.array("sums").data<float>(), c.array("counts").data<float>(),
                                  classes, steps, c.number("scale"), c.number("distilled") != 0, net,
@@ -166,7 +171,7 @@ Status prototype_fusion_case(const Case &c, void *out, int threads) {
 }
 
 Status nearest_case(const Case &c, void *out, int threads) {
-    return run_nearest(Device::cpu,
+    return run_nearest(where,
                        {planes(c.array("features")), rows(c.array("rows")),
                         c.array("group").data<int64_t>(), static_cast<int64_t>(c.number("groups")),
                         c.number("bf16") != 0, nullptr, static_cast<float *>(out), threads});
@@ -177,7 +182,7 @@ Status logistic_fit_case(const Case &c, void *out, int threads) {
     const int64_t classes = c.array("targets").shape[1];
     float *weight = static_cast<float *>(out), *bias = weight + classes * cells.columns;
     return run_logistic_fit(
-        Device::cpu, {cells, c.array("targets").data<float>(), c.array("weights").data<float>(),
+        where, {cells, c.array("targets").data<float>(), c.array("weights").data<float>(),
                       classes, static_cast<int64_t>(c.number("steps")), c.number("rate"),
                       c.number("momentum"), c.number("l2"), weight, bias, bias + classes, threads});
 }
@@ -197,13 +202,13 @@ const std::map<std::string, Run> &runs() {
         {"preprocess", preprocess_case},
         {"weighted_pool",
          [](const Case &c, void *out, int threads) {
-             return run_weighted_pool(Device::cpu,
+             return run_weighted_pool(where,
                                       {planes(c.array("features")), planes(c.array("weights")),
                                        static_cast<float *>(out), c.number("eps"), threads});
          }},
         {"cosine_match",
          [](const Case &c, void *out, int threads) {
-             return run_cosine_match(Device::cpu,
+             return run_cosine_match(where,
                                      {planes(c.array("features")), rows(c.array("prototypes")),
                                       static_cast<float *>(out), c.number("scale"),
                                       c.number("softmax") != 0, threads});
@@ -211,13 +216,13 @@ const std::map<std::string, Run> &runs() {
         {"linear_match",
          [](const Case &c, void *out, int threads) {
              return run_linear_match(
-                 Device::cpu, {planes(c.array("features")), rows(c.array("weights")),
+                 where, {planes(c.array("features")), rows(c.array("weights")),
                                c.array("bias").data<float>(), static_cast<float *>(out), threads});
          }},
         {"distance_stats",
          [](const Case &c, void *out, int threads) {
              const PlaneView f = planes(c.array("features"));
-             return run_distance_stats(Device::cpu,
+             return run_distance_stats(where,
                                        {f, rows(c.array("prototypes")), cell_weights(c, f),
                                         static_cast<float *>(out), threads});
          }},
@@ -267,6 +272,22 @@ std::string compare(const Case &c, const void *result, int64_t size) {
     return "";
 }
 
+Status run_there(const Case &c, void *out, int threads) {
+#ifdef FSSEG_CUDA
+    if (where == Device::cuda) {
+        static cuda::Context context(0, nullptr);
+        Status status;
+        {
+            const cuda::Scope scope(context);
+            status = runs().at(c.op)(c, out, threads);
+        }
+        if (status != Status::ok) { return status; }
+        return context.take_report() == 0 ? Status::ok : Status::not_finite;
+    }
+#endif
+    return runs().at(c.op)(c, out, threads);
+}
+
 std::string run_case(const Case &c) {
     const bool labels = c.op == "upsample_argmax";
     const int64_t item = labels ? 1 : 4;
@@ -280,7 +301,9 @@ std::string run_case(const Case &c) {
         std::vector<unsigned char> buffer((size + 2 * pad) * item, static_cast<uint8_t>(fill));
         unsigned char *out = buffer.data() + pad * item;
         if (runs().count(c.op) == 0) { return "the replayer does not know this op"; }
-        if (runs().at(c.op)(c, out, threads) != Status::ok) { return "status is not ok"; }
+        const Status status = run_there(c, out, threads);
+        if (status == Status::no_device) { return "no kernel for this device"; }
+        if (status != Status::ok) { return "status is not ok"; }
         for (int64_t i = 0; i < pad * item; ++i) {
             if (buffer[i] != fill || buffer[buffer.size() - 1 - i] != fill) {
                 return "wrote outside of the result";
@@ -312,9 +335,11 @@ std::string run_from_all(const Case &c, int callers) {
 
 } // namespace
 
-// usage: replay FILE [CALLERS]
+// usage: replay FILE [CALLERS | cuda]
 int main(int argc, char **argv) {
-    const int callers = argc == 3 ? std::atoi(argv[2]) : 1;
+    const bool cuda = argc == 3 && std::strcmp(argv[2], "cuda") == 0; // emulated: on the host's memory
+    if (cuda) { where = Device::cuda; }
+    const int callers = argc == 3 && !cuda ? std::atoi(argv[2]) : 1;
     if (argc < 2 || argc > 3 || callers < 1) { return 2; }
     std::ifstream file(argv[1], std::ios::binary);
     std::map<std::string, int> passed;
@@ -322,8 +347,8 @@ int main(int argc, char **argv) {
     Case c;
     while (read_case(file, c)) {
         for (int level = 0; level < level_count; ++level) {
-            if (!set_level(static_cast<Level>(level))) { continue; }
-            const char *name = level_name(static_cast<Level>(level));
+            if (cuda ? level > 0 : !set_level(static_cast<Level>(level))) { continue; }
+            const char *name = cuda ? "cuda" : level_name(static_cast<Level>(level));
             const std::string wrong = run_from_all(c, callers);
             ++total;
             if (wrong.empty()) {

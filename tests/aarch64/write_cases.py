@@ -1,6 +1,6 @@
 """Writes op cases, their references and tolerances to one file for the replayer (replay.cpp).
 
-    python -m tests.aarch64.write_cases OUTPUT
+    python -m tests.aarch64.write_cases OUTPUT [OP ...]        only the cases of these ops
 
 A line "case OP NAME", then lines "number NAME VALUE" and "array NAME TYPE RANK SHAPE... STRIDES...
 OFFSET BYTES", each array line followed by that many raw bytes (all that the view spans, gaps
@@ -136,9 +136,10 @@ def write_case(file: BinaryIO, case: Case) -> bool:
 
 
 def main() -> None:
+    cases = [case for case in all_cases() if case.op in sys.argv[2:] or len(sys.argv) == 2]
     with Path(sys.argv[1]).open("wb") as file:
-        written = sum(write_case(file, case) for case in all_cases())
-    print(f"{written} cases of {len(all_cases())} written; the others are too large or empty")
+        written = sum(write_case(file, case) for case in cases)
+    print(f"{written} cases of {len(cases)} written; the others are too large or empty")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 
 from fsseg_sdk import _kernels, ops
 from fsseg_sdk.ops import checks, reference
+from tests.ops.device import DeviceBuffer, brought, there
 from tests.ops.fusion_cases import SEVERAL, in_one, sizes, split
 from tests.ops.mlp_cases import fit_reference, flat
 
@@ -16,7 +17,7 @@ PAD = 131  # elements on each side; odd, so that the result is not aligned to ve
 
 def call(op: str, arguments: dict[str, Any], **more: Any) -> Any:
     """The op's result as one array."""
-    result = getattr(ops, op)(**arguments, **more)
+    result = brought(getattr(ops, op)(**arguments, **more))
     if op == "online_mlp_fit":
         return flat(result.mlp, result.losses)
     if op == "logistic_fit":
@@ -99,8 +100,22 @@ def contiguous(weights: Any) -> Any:
     return None if weights is None else np.ascontiguousarray(weights)
 
 
-def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill: int) -> Any:
-    """The op's result, computed inside a buffer filled with the byte ``fill``.
+def binding_arguments_there(op: str, arguments: dict[str, Any], context: Any) -> tuple[Any, ...]:
+    """The same on a device, where the binding takes whole numbers only if their range is known."""
+
+    def change(array: Any) -> Any:
+        if array.dtype != np.int64:
+            return there(array, context)
+        least, end = (int(array.min()), int(array.max()) + 1) if array.size else (0, 1)
+        return context._numbers(np.ascontiguousarray(array), least, end)
+
+    return tuple(mapped(part, change) for part in binding_arguments(op, arguments))
+
+
+def run_padded(
+    op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill: int, context: Any = None
+) -> Any:
+    """The op's result, computed inside a buffer filled with the byte ``fill``; of a device, too.
 
     Raises AssertionError if the kernel wrote outside of its result.
     """
@@ -108,20 +123,23 @@ def run_padded(op: str, arguments: dict[str, Any], shape: tuple[int, ...], fill:
     size = int(np.prod(shape))
     buffer = np.full((size + 2 * PAD) * dtype.itemsize, fill, np.uint8).view(dtype)
     out = buffer[PAD : PAD + size].reshape(shape)
-    kernel = getattr(_kernels, op)
+    results: tuple[Any, ...] = (out,)
     if op == "online_mlp_fit":
-        given = binding_arguments(op, arguments)
-        assert kernel(*given, *parts_of(out, arguments), 3) == (True, False)
+        results = parts_of(out, arguments)
     elif op == "logistic_fit":
-        parts = logistic_parts(out, arguments)
-        assert kernel(*binding_arguments(op, arguments), *parts, 3)
+        results = tuple(logistic_parts(out, arguments))
     elif op == "soft_pool":
-        assert kernel(*binding_arguments(op, arguments), *split(out, sizes(op, arguments)), 3)
+        results = tuple(split(out, sizes(op, arguments)))
     elif op == "prototype_fusion":
-        parts = tuple(split(out, sizes(op, arguments)))
-        assert kernel(*binding_arguments(op, arguments), parts, 3)
+        results = (tuple(split(out, sizes(op, arguments))),)
+    if context is None:
+        done = getattr(_kernels, op)(*binding_arguments(op, arguments), *results, 3)
     else:
-        assert kernel(*binding_arguments(op, arguments), out, 3)
+        copy = DeviceBuffer(buffer, context)
+        given = binding_arguments_there(op, arguments, context)
+        done = getattr(_kernels.cuda, op)(*given, *mapped(results, copy.view), 3)
+        copy.fetch()
+    assert done == ((True, False) if op == "online_mlp_fit" else True)
     around = np.concatenate([buffer[:PAD], buffer[PAD + size :]]).view(np.uint8)
     assert (around == fill).all(), f"{op} wrote outside of its result"
     return out.copy()

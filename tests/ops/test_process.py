@@ -66,7 +66,7 @@ def test_build_info() -> None:
     assert info["simd"] == ops.simd_level() in info["levels"]
     assert info["levels"][0] == "generic"
     assert info["cuda"]["built"] in (True, False) and info["cuda"]["reason"]
-    assert info["cuda"]["devices"] == []
+    assert info["cuda"]["built"] or info["cuda"]["devices"] == []
 
 
 def test_many_python_threads_at_once() -> None:
