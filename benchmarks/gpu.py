@@ -50,6 +50,7 @@ def measure(names: Sequence[str], folder: Path, only: str) -> int:
         result["took_s"] = round(time.perf_counter() - begin, 1)
         (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print("\n".join(section_lines(name, result)), flush=True)
+        print(f"{name}: {'all right' if result['passed'] else 'NOT all right, see above'}")
         failed += not result["passed"]
     return 1 if failed else 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import statistics
+import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,15 @@ NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bf
 SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 REPLAYS = 15
 Call = Callable[[], Any]
+
+
+def _driver() -> str:
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, timeout=20).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return said[0] if said else "unknown"
 
 
 class Device:
@@ -82,6 +92,13 @@ class Device:
             return torch.from_numpy(array.to_host())
         found: torch.Tensor = torch.from_dlpack(array)
         return found
+
+    def wait(self) -> None:
+        """Until the stream has come so far; what kernels report stays there."""
+        if self.emulated:
+            self.context.synchronize()
+        else:
+            self.stream.synchronize()
 
     # ---- times ----
     def compiled(self, form: Any) -> Any:
@@ -190,6 +207,7 @@ class Device:
                 "processors": properties.multi_processor_count,
                 "l2_bytes": self.cache,
                 "cuda_of_torch": torch.version.cuda,
+                "driver": _driver(),
                 "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             }
         return facts

@@ -68,7 +68,7 @@ def _on_host(labels: Any) -> Any:
 def _waited(device: Device, call: Any) -> None:
     found = call()
     if isinstance(found[0].raw_labels, ops.DeviceArray):
-        device.synchronize()
+        device.wait()
 
 
 def masks_of(pictures: Pictures) -> Any:
@@ -168,7 +168,7 @@ class Bench:
             frames.copy_(given, non_blocking=True)
             graph.replay()
             back.copy_(result_there, non_blocking=True)
-            device.synchronize()
+            device.wait()
 
         whole()
         row["replayed_iou"] = overlap(back.numpy(), labels)

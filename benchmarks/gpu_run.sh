@@ -11,6 +11,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 self=$root/benchmarks/$(basename "$0")
 python=${PYTHON:-python3}
 emulated=${GPU_RUN_EMULATED:-}
+PATH=$PATH:/usr/local/cuda/bin
+export PATH
 
 # ---- what each step does: status 0 is right, 77 skipped, 78 refused by the machine, all else wrong ----
 in_package() { # the package that was built comes before the checkout's
@@ -75,16 +77,38 @@ do_kernels() { section kernels; }
 do_online_mlp() { section online_mlp; }
 do_pipeline() { section pipeline; }
 
+# As benchmarks/ladder/run.sh, but side by side, and while nothing is timed.
+ladders='weighted_pool cosine_match online_mlp'
+do_ladder_build() {
+    if [ -n "$emulated" ]; then
+        echo 'only for a GPU; tests/cuda/ladder.sh checks the ladders without one'
+        return 77
+    fi
+    mkdir -p "$build/ladder" || return 1
+    for op in $ladders; do
+        rm -f "$build/ladder/$op"
+        nvcc -std=c++17 -O3 "-arch=sm_$FSSEG_CUDA_ARCHITECTURES" -Xcompiler -pthread "-I$root/csrc" -DFSSEG_CUDA=1 \
+            "$root/benchmarks/ladder/$op.cu" "$root/csrc/$op/$op.cu" "$root/csrc/cuda/context.cpp" \
+            -o "$build/ladder/$op" &
+    done
+    wait
+    for op in $ladders; do [ -x "$build/ladder/$op" ] || return 1; done
+    echo "built: $ladders"
+}
+
 do_ladder() {
     if [ -n "$emulated" ]; then
         echo 'only on a GPU; tests/cuda/ladder.sh checks it without one'
         return 77
     fi
     # The rate that the first section has measured; without it there are no shares of the peak.
-    PEAK=$("$python" -c 'import json, sys
-print(json.load(open(sys.argv[1]))["bf16"] / 1e12)' "$out/limits.json") || PEAK=
-    export PEAK OUT="$out" BUILD="$build/ladder" ARCH="sm_$FSSEG_CUDA_ARCHITECTURES" RUNS=20
-    sh "$root/benchmarks/ladder/run.sh"
+    peak=$("$python" -c 'import json, sys
+print(json.load(open(sys.argv[1]))["bf16"] / 1e12)' "$out/limits.json") || peak=
+    wrong=0
+    for op in $ladders; do
+        "$build/ladder/$op" --json "$out/ladder_$op.json" --runs 20 ${peak:+--peak "$peak"} || wrong=1
+    done
+    return "$wrong"
 }
 
 # A tool that cannot watch this machine has found nothing, neither good nor bad.
@@ -150,7 +174,7 @@ elif [ -z "${FSSEG_CUDA_ARCHITECTURES:-}" ]; then
 fi
 began=$(date +%s)
 budget=${GPU_RUN_SECONDS:-460}
-every='facts build conformance memcheck racecheck initcheck synccheck kernels pipeline online_mlp ladder providers'
+every='facts build conformance memcheck racecheck initcheck synccheck ladder_build kernels pipeline online_mlp ladder providers'
 chosen=" ${GPU_RUN_STEPS:-$every} "
 for name in $every; do rm -f "$out/$name.log" "$out/$name.json" "$out/step-$name.json"; done
 rm -f "$out"/ladder_*.json "$out/limits.json" "$out/steps.tsv" "$out/table.txt"
@@ -192,7 +216,7 @@ step() { # NAME SECONDS
 step facts 30
 step build 200
 # None of these is timed: side by side.
-for name in conformance memcheck racecheck initcheck synccheck; do step "$name" 100 & done
+for name in conformance ladder_build memcheck racecheck initcheck synccheck; do step "$name" 100 & done
 wait
 step kernels 140
 step pipeline 110

@@ -236,11 +236,12 @@ class Ladder {
             return;
         }
         const double flops = step.flops > 0.0 ? step.flops : c.flops;
-        const double gigabytes = c.bytes / t.cold / 1e3, teraflops = flops / t.cold / 1e6;
+        const double gigabytes = c.bytes / t.cold / 1e3, teraflops = flops / t.warm / 1e6;
         printf("  cold %9.2f us %6.2fx %8.1f GB/s", t.cold, first / t.cold, gigabytes);
-        printf(" %5.1f %% of copy  %7.2f TFLOP/s", 100.0 * gigabytes / copy_, teraflops);
+        printf(" %5.1f %% of copy  warm %9.2f us %7.2f TFLOP/s", 100.0 * gigabytes / copy_, t.warm,
+               teraflops);
         if (peak_ > 0.0) { printf(" %5.1f %% of peak", 100.0 * teraflops / peak_); }
-        printf("  warm %9.2f us\n", t.warm);
+        printf("\n");
         char row[1024];
         snprintf(row, sizeof row,
                  "{\"case\": \"%s\", \"dtype\": \"%s\", \"step\": %d, \"name\": \"%s\", "

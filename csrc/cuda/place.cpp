@@ -50,9 +50,10 @@ Place::~Place() { // of a process that ends, or of a lost device: errors change 
     const OnDevice here(device);
     cudaStreamSynchronize(stream);
     for (auto &[event, done] : retired_) {
-        cudaEventDestroy(event);
+        if (event != nullptr) { cudaEventDestroy(event); }
         done();
     }
+    for (char *memory : of_graphs_) { cudaFree(memory); }
     for (cudaEvent_t event : events_) { cudaEventDestroy(event); }
     trim();
     if (owned_) { cudaStreamDestroy(stream); }
@@ -65,12 +66,14 @@ void Place::wait() {
 
 char *Place::take(size_t bytes) {
     const size_t size = size_class(bytes);
+    const bool of_graph = capturing();
     {
         const std::lock_guard<std::mutex> lock(inner_);
         const auto found = idle_.find(size);
         if (found != idle_.end() && !found->second.empty()) {
             char *memory = found->second.back();
             found->second.pop_back();
+            if (of_graph) { of_graphs_.insert(memory); }
             return memory;
         }
         ++allocations_;
@@ -84,12 +87,13 @@ char *Place::take(size_t bytes) {
     check(error, "cudaMalloc");
     const std::lock_guard<std::mutex> lock(inner_);
     held_ += size;
+    if (of_graph) { of_graphs_.insert(static_cast<char *>(memory)); }
     return static_cast<char *>(memory);
 }
 
 void Place::give(char *memory, size_t bytes) noexcept {
     const std::lock_guard<std::mutex> lock(inner_);
-    idle_[size_class(bytes)].push_back(memory);
+    if (of_graphs_.count(memory) == 0) { idle_[size_class(bytes)].push_back(memory); }
 }
 
 size_t Place::trim() noexcept {
@@ -118,6 +122,15 @@ size_t Place::held() const {
 int64_t Place::allocations() const {
     const std::lock_guard<std::mutex> lock(inner_);
     return allocations_ + context_.allocations();
+}
+
+bool Place::capturing() const {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(stream, &status) == cudaSuccess) {
+        return status != cudaStreamCaptureStatusNone;
+    }
+    cudaGetLastError(); // the legacy stream, while another one is captured
+    return true;
 }
 
 bool Place::same(cudaStream_t other) const {
@@ -161,8 +174,9 @@ void Place::let_wait(cudaStream_t other) {
 void Place::retire(std::function<void()> done) noexcept {
     try {
         const OnDevice here(device);
-        const cudaEvent_t now = event();
-        if (cudaEventRecord(now, stream) == cudaSuccess) {
+        // A capture must see no event that is asked for later: then it is recorded after the capture.
+        const cudaEvent_t now = capturing() ? nullptr : event();
+        if (now == nullptr || cudaEventRecord(now, stream) == cudaSuccess) {
             const std::lock_guard<std::mutex> lock(inner_);
             retired_.emplace_back(now, std::move(done));
             return;
@@ -173,10 +187,16 @@ void Place::retire(std::function<void()> done) noexcept {
 }
 
 void Place::sweep() noexcept {
-    std::vector<std::function<void()>> ended;
+    std::vector<std::function<void()>> ended, late;
     {
         const std::lock_guard<std::mutex> lock(inner_);
+        if (retired_.empty() || capturing()) { return; }
         for (size_t i = 0; i < retired_.size();) {
+            if (retired_[i].first == nullptr) {
+                late.push_back(std::move(retired_[i].second));
+                retired_.erase(retired_.begin() + static_cast<std::ptrdiff_t>(i));
+                continue;
+            }
             if (cudaEventQuery(retired_[i].first) == cudaErrorNotReady) {
                 ++i;
                 continue;
@@ -188,6 +208,7 @@ void Place::sweep() noexcept {
         cudaGetLastError(); // "not ready" is no error
     }
     for (const auto &done : ended) { done(); }
+    for (auto &done : late) { retire(std::move(done)); }
 }
 
 bool Place::lost() const {

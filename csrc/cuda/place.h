@@ -2,6 +2,8 @@
 //
 // The pool serves one stream. Memory that comes back may still be read by work on that stream, and is handed
 // out to later work on the same stream: it comes after. So a warm query allocates nothing and waits for nothing.
+// What is taken while the stream is captured as a CUDA graph belongs to that graph, which nobody can see the end
+// of: it is handed out to nobody else, and goes back to the device with the place.
 #pragma once
 
 #include "cuda/context.h"
@@ -10,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -74,12 +77,14 @@ class Place {
     [[noreturn]] void rethrow(const CudaError &error);
     std::string memory_words() const;
     cudaEvent_t event();
+    bool capturing() const; // or nobody may ask
     bool same(cudaStream_t other) const;
 
     std::mutex mutex_;         // of run
     mutable std::mutex inner_; // of all below; never held while foreign code runs
     Context context_;
     std::map<size_t, std::vector<char *>> idle_;
+    std::set<char *> of_graphs_;
     std::vector<cudaEvent_t> events_;
     std::vector<std::pair<cudaEvent_t, std::function<void()>>> retired_;
     size_t held_ = 0;

@@ -137,7 +137,7 @@ __device__ __forceinline__ uint4 rounded(const float (&x)[8]) {
 constexpr int row_threads = 256, piece = 64;
 
 // A block for each panel: lengths, then 64 channels at a time through shared memory.
-template <bool BF16> __global__ void __launch_bounds__(row_threads)
+template <bool BF16> __global__ void __launch_bounds__(row_threads, 4)
     pack_rows(RowsView rows, const int *member, int chunks, char *packed, int *report) {
     constexpr int depth = BF16 ? bf16_depth : fp32_depth;
     __shared__ double inverse[panel];
@@ -192,7 +192,7 @@ constexpr int cell_threads = 512, cell_strip = 32;
 
 // A block for each half of a tile of cells: one pass for the lengths, a second, from the cache, to write. The
 // result becomes -1 here: what a group without rows keeps.
-template <class T, bool BF16> __global__ void __launch_bounds__(cell_threads)
+template <class T, bool BF16> __global__ void __launch_bounds__(cell_threads, 2)
     pack_cells(Planes<T> f, unsigned strips, int chunks, char *packed, int64_t groups, float *out,
                int *report) {
     constexpr int warps = cell_threads / 32, depth = BF16 ? bf16_depth : fp32_depth;

@@ -272,6 +272,32 @@ def test_memory_is_given_back(context: Any) -> None:
     assert context.held <= held - (4 << 20)
 
 
+@emulated
+def test_memory_of_a_captured_graph_is_for_nobody_else(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = context.empty((64,))
+    pointer = first.pointer
+    del first  # idle: the capture takes it
+    foreign = Tensor(context.array(FEATURES).pointer, FEATURES.shape)
+    with monkeypatch.context() as patch:
+        patch.setenv("FSSEG_EMULATED_CAPTURE", "1")
+        captured = context.empty((64,))
+        assert captured.pointer == pointer
+        del captured
+        again = context.empty((64,))
+        loan = context._from_dlpack(foreign, "features")
+        del loan
+        context.empty((1,))
+        assert foreign.ended == 0, "nothing is asked while a graph is captured"
+    later = again.pointer
+    del again
+    assert context.empty((64,)).pointer not in (pointer, later)
+    context.synchronize()
+    context.synchronize()
+    assert foreign.ended == 1
+
+
 def test_arrays_outlive_their_context(context: Any) -> None:
     result = scores(ops.DeviceContext().array(FEATURES))
     gc.collect()

@@ -71,7 +71,7 @@ def half_cases() -> Iterator[Any]:
 
 
 @pytest.mark.skipif(not has_device(), reason="of devices: features of the CPU are float32")
-@pytest.mark.parametrize(("case", "dtype"), half_cases() if has_device() else [])
+@pytest.mark.parametrize(("case", "dtype"), list(half_cases()) if has_device() else [])
 def test_half_features(case: Case, dtype: str) -> None:
     arguments = case.arguments()
     pairs = arguments.get("samples") or [(arguments["features"], None)]

@@ -302,7 +302,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
 cudaError_t cudaStreamDestroy(cudaStream_t) { return said(cudaSuccess); }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return said(cudaSuccess); }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *status) {
-    *status = cudaStreamCaptureStatusNone;
+    const bool captured = getenv("FSSEG_EMULATED_CAPTURE") != nullptr;
+    *status = captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return said(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return said(cudaSuccess); }

@@ -1,6 +1,7 @@
 // The calls of the CUDA runtime that the project uses, on the host's memory. emulation.cpp.
 // FSSEG_EMULATED_FAIL, read at every call, makes one fail: "malloc:N" the Nth allocation from now on (out of
 // memory), "launch:N" the Nth launch (an illegal address: after that every call fails, as on a real device).
+// FSSEG_EMULATED_CAPTURE: while it is set, all streams say that they are captured; work is done all the same.
 #pragma once
 
 #include <stddef.h>
