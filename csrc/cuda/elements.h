@@ -63,8 +63,8 @@ template <class Work> auto with_type(DType dtype, Work &&work) {
 template <class T> bool aligned_planes(const Planes<T> &p, int n) {
     const uintptr_t bytes = static_cast<uintptr_t>(n) * sizeof(T);
     const auto fits = [&](int64_t stride) { return stride % n == 0; };
-    return reinterpret_cast<uintptr_t>(p.data) % bytes == 0 && fits(p.pixels) && fits(p.batch_stride) &&
-           fits(p.channel_stride);
+    return reinterpret_cast<uintptr_t>(p.data) % bytes == 0 && fits(p.pixels) &&
+           fits(p.batch_stride) && fits(p.channel_stride);
 }
 
 } // namespace cuda

@@ -39,7 +39,9 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A &&...a
     check(cudaGetLastError(), "launch");
 }
 
-inline unsigned divided_up(int64_t n, int64_t by) { return static_cast<unsigned>((n + by - 1) / by); }
+inline unsigned divided_up(int64_t n, int64_t by) {
+    return static_cast<unsigned>((n + by - 1) / by);
+}
 
 } // namespace cuda
 } // namespace fsseg

@@ -32,9 +32,8 @@ template <class T> __device__ __forceinline__ float high_of(uint32_t bits) {
     return low_of<T>(bits >> 16);
 }
 
-template <class T>
-__device__ __forceinline__ void mma_by_hand(float (&d)[4], const uint32_t (&a)[4],
-                                            const uint32_t (&b)[2]) {
+template <class T> __device__ __forceinline__ void
+mma_by_hand(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
 #pragma unroll 1
     for (int s = 0; s < 4; ++s) {
@@ -65,7 +64,8 @@ template <class T> void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_
         for (int s = 0; s < 4; ++s) {
             Held row, of_column;
             memcpy(&row, all + emulation::slot * static_cast<size_t>(4 * g + s), sizeof row);
-            memcpy(&of_column, all + emulation::slot * static_cast<size_t>(4 * column + s), sizeof row);
+            memcpy(&of_column, all + emulation::slot * static_cast<size_t>(4 * column + s),
+                   sizeof row);
             for (int half = 0; half < 2; ++half) {
                 const uint32_t x = row.a[2 * half + i / 2], y = of_column.b[half];
                 sum += static_cast<double>(low_of<T>(x)) * static_cast<double>(low_of<T>(y));
@@ -79,11 +79,11 @@ template <class T> void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_
 template <class T>
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
-template <>
-__device__ __forceinline__ void mma<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4],
-                                                   const uint32_t (&b)[2]) {
+template <> __device__ __forceinline__ void
+mma<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -92,9 +92,8 @@ __device__ __forceinline__ void mma<__nv_bfloat16>(float (&d)[4], const uint32_t
 #endif
 }
 
-template <>
-__device__ __forceinline__ void mma<__half>(float (&d)[4], const uint32_t (&a)[4],
-                                            const uint32_t (&b)[2]) {
+template <> __device__ __forceinline__ void mma<__half>(float (&d)[4], const uint32_t (&a)[4],
+                                                        const uint32_t (&b)[2]) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"

@@ -54,20 +54,18 @@ Status grid_weights_case(const Case &c, void *out, int threads) {
     const bool bytes = masks.type == "u1";
     const void *data = masks.data<uint8_t>();
     if (!bytes) { data = masks.data<float>(); }
-    return run_grid_weights(where,
-                            {data, bytes, masks.shape[0], masks.shape[1], masks.shape[2],
-                             masks.strides[0], masks.strides[1], c.number("extent_h"),
-                             c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
-                             static_cast<float *>(out), threads});
+    return run_grid_weights(where, {data, bytes, masks.shape[0], masks.shape[1], masks.shape[2],
+                                    masks.strides[0], masks.strides[1], c.number("extent_h"),
+                                    c.number("extent_w"), size_of_result(c, 1),
+                                    size_of_result(c, 2), static_cast<float *>(out), threads});
 }
 
 Status upsample_argmax_case(const Case &c, void *out, int threads) {
     const uint8_t *labels =
         c.arrays.count("labels") == 0 ? nullptr : c.array("labels").data<uint8_t>();
-    return run_upsample_argmax(where,
-                               {planes(c.array("logits")), labels, c.number("extent_h"),
-                                c.number("extent_w"), size_of_result(c, 1), size_of_result(c, 2),
-                                static_cast<uint8_t *>(out), threads});
+    return run_upsample_argmax(where, {planes(c.array("logits")), labels, c.number("extent_h"),
+                                       c.number("extent_w"), size_of_result(c, 1),
+                                       size_of_result(c, 2), static_cast<uint8_t *>(out), threads});
 }
 
 Status preprocess_case(const Case &c, void *out, int threads) {
@@ -75,18 +73,18 @@ Status preprocess_case(const Case &c, void *out, int threads) {
     const double *mean = c.array("mean").data<double>(), *std = c.array("std").data<double>();
     const auto content = [&](const char *name) { return static_cast<int64_t>(c.number(name)); };
     return run_preprocess(where, {image.data<uint8_t>(),
-                                        image.shape[0],
-                                        image.shape[1],
-                                        image.strides[0],
-                                        image.shape[1] == 1 ? 3 : image.strides[1],
-                                        content("content_h"),
-                                        content("content_w"),
-                                        size_of_result(c, 2),
-                                        size_of_result(c, 3),
-                                        {mean[0], mean[1], mean[2]},
-                                        {std[0], std[1], std[2]},
-                                        static_cast<float *>(out),
-                                        threads});
+                                  image.shape[0],
+                                  image.shape[1],
+                                  image.strides[0],
+                                  image.shape[1] == 1 ? 3 : image.strides[1],
+                                  content("content_h"),
+                                  content("content_w"),
+                                  size_of_result(c, 2),
+                                  size_of_result(c, 3),
+                                  {mean[0], mean[1], mean[2]},
+                                  {std[0], std[1], std[2]},
+                                  static_cast<float *>(out),
+                                  threads});
 }
 
 MlpWeights mlp_weights(const Case &c) {
@@ -113,16 +111,16 @@ Status online_mlp_fit_case(const Case &c, void *out, int threads) {
         &diverged};
     const Status status = run_online_mlp_fit(
         where, {samples.data(), static_cast<int64_t>(samples.size()), mlp, result,
-                      static_cast<int64_t>(c.number("iterations")), c.number("learning_rate"),
-                      c.number("momentum"), c.number("dropout"), c.number("length"),
-                      static_cast<uint64_t>(c.number("seed")), c.number("bf16") != 0, threads});
+                static_cast<int64_t>(c.number("iterations")), c.number("learning_rate"),
+                c.number("momentum"), c.number("dropout"), c.number("length"),
+                static_cast<uint64_t>(c.number("seed")), c.number("bf16") != 0, threads});
     return diverged ? Status::not_finite : status;
 }
 
 Status online_mlp_scores_case(const Case &c, void *out, int threads) {
     return run_online_mlp_scores(where, {planes(c.array("features")), mlp_weights(c),
-                                               static_cast<float *>(out), c.number("length"),
-                                               c.number("bf16") != 0, threads});
+                                         static_cast<float *>(out), c.number("length"),
+                                         c.number("bf16") != 0, threads});
 }
 
 const float *floats_or_null(const Case &c, const char *name) {
@@ -182,9 +180,9 @@ Status logistic_fit_case(const Case &c, void *out, int threads) {
     const int64_t classes = c.array("targets").shape[1];
     float *weight = static_cast<float *>(out), *bias = weight + classes * cells.columns;
     return run_logistic_fit(
-        where, {cells, c.array("targets").data<float>(), c.array("weights").data<float>(),
-                      classes, static_cast<int64_t>(c.number("steps")), c.number("rate"),
-                      c.number("momentum"), c.number("l2"), weight, bias, bias + classes, threads});
+        where, {cells, c.array("targets").data<float>(), c.array("weights").data<float>(), classes,
+                static_cast<int64_t>(c.number("steps")), c.number("rate"), c.number("momentum"),
+                c.number("l2"), weight, bias, bias + classes, threads});
 }
 
 using Run = std::function<Status(const Case &, void *out, int threads)>;
@@ -208,23 +206,21 @@ const std::map<std::string, Run> &runs() {
          }},
         {"cosine_match",
          [](const Case &c, void *out, int threads) {
-             return run_cosine_match(where,
-                                     {planes(c.array("features")), rows(c.array("prototypes")),
-                                      static_cast<float *>(out), c.number("scale"),
-                                      c.number("softmax") != 0, threads});
+             return run_cosine_match(where, {planes(c.array("features")),
+                                             rows(c.array("prototypes")), static_cast<float *>(out),
+                                             c.number("scale"), c.number("softmax") != 0, threads});
          }},
         {"linear_match",
          [](const Case &c, void *out, int threads) {
-             return run_linear_match(
-                 where, {planes(c.array("features")), rows(c.array("weights")),
-                               c.array("bias").data<float>(), static_cast<float *>(out), threads});
+             return run_linear_match(where, {planes(c.array("features")), rows(c.array("weights")),
+                                             c.array("bias").data<float>(),
+                                             static_cast<float *>(out), threads});
          }},
         {"distance_stats",
          [](const Case &c, void *out, int threads) {
              const PlaneView f = planes(c.array("features"));
-             return run_distance_stats(where,
-                                       {f, rows(c.array("prototypes")), cell_weights(c, f),
-                                        static_cast<float *>(out), threads});
+             return run_distance_stats(where, {f, rows(c.array("prototypes")), cell_weights(c, f),
+                                               static_cast<float *>(out), threads});
          }},
     };
     return table;
@@ -337,7 +333,8 @@ std::string run_from_all(const Case &c, int callers) {
 
 // usage: replay FILE [CALLERS | cuda]
 int main(int argc, char **argv) {
-    const bool cuda = argc == 3 && std::strcmp(argv[2], "cuda") == 0; // emulated: on the host's memory
+    const bool cuda =
+        argc == 3 && std::strcmp(argv[2], "cuda") == 0; // emulated: on the host's memory
     if (cuda) { where = Device::cuda; }
     const int callers = argc == 3 && !cuda ? std::atoi(argv[2]) : 1;
     if (argc < 2 || argc > 3 || callers < 1) { return 2; }

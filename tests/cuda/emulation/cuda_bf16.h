@@ -23,4 +23,6 @@ static inline float2 __bfloat1622float2(__nv_bfloat162 h) {
 static inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
     return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)};
 }
-static inline __nv_bfloat162 __float22bfloat162_rn(float2 v) { return __floats2bfloat162_rn(v.x, v.y); }
+static inline __nv_bfloat162 __float22bfloat162_rn(float2 v) {
+    return __floats2bfloat162_rn(v.x, v.y);
+}

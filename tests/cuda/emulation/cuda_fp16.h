@@ -9,9 +9,12 @@ struct alignas(4) __half2 {
     __half x, y;
 };
 static inline float __half2float(__half h) {
-    const unsigned sign = (h.bits & 0x8000u) << 16, exponent = h.bits >> 10 & 31u, rest = h.bits & 1023u;
+    const unsigned sign = (h.bits & 0x8000u) << 16, exponent = h.bits >> 10 & 31u,
+                   rest = h.bits & 1023u;
     if (exponent == 31) { return __uint_as_float(sign | 0x7f800000u | rest << 13); }
-    if (exponent == 0) { return ldexpf(static_cast<float>(rest), -24) * (sign != 0 ? -1.0f : 1.0f); }
+    if (exponent == 0) {
+        return ldexpf(static_cast<float>(rest), -24) * (sign != 0 ? -1.0f : 1.0f);
+    }
     return __uint_as_float(sign | (exponent + 112) << 23 | rest << 13);
 }
 static inline __half __float2half_rn(float x) {

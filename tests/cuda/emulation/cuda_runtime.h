@@ -85,10 +85,13 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A &&...g
         void (*kernel)(P...);
         std::tuple<P...> *arguments;
     } state{kernel, &arguments};
-    run_grid(grid, block, shared, [](void *p) {
-        const State &s = *static_cast<State *>(p);
-        std::apply(s.kernel, *s.arguments);
-    }, &state);
+    run_grid(
+        grid, block, shared,
+        [](void *p) {
+            const State &s = *static_cast<State *>(p);
+            std::apply(s.kernel, *s.arguments);
+        },
+        &state);
 }
 
 } // namespace emulation
@@ -112,15 +115,18 @@ template <class T> T __shfl_sync(unsigned mask, T value, int lane, int width = 3
 }
 template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
     const int own = emulation::lane(), other = own ^ bits;
-    return emulation::from_lane(mask, value, (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
+    return emulation::from_lane(mask, value,
+                                (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
 }
 template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
     const int own = emulation::lane(), other = own + static_cast<int>(by);
-    return emulation::from_lane(mask, value, (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
+    return emulation::from_lane(mask, value,
+                                (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
 }
 template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
     const int own = emulation::lane(), other = own - static_cast<int>(by);
-    return emulation::from_lane(mask, value, other >= 0 && (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
+    return emulation::from_lane(
+        mask, value, other >= 0 && (other & ~(width - 1)) == (own & ~(width - 1)) ? other : own);
 }
 static inline unsigned __ballot_sync(unsigned mask, int p) {
     const unsigned char *all = emulation::warp_meet(mask, &p, sizeof p);
@@ -146,11 +152,17 @@ static inline unsigned atomicAdd(unsigned *p, unsigned v) { return fsseg_atomic(
 static inline int atomicOr(int *p, int v) { return fsseg_atomic(p, *p | v); }
 static inline unsigned atomicOr(unsigned *p, unsigned v) { return fsseg_atomic(p, *p | v); }
 static inline int atomicMax(int *p, int v) { return fsseg_atomic(p, std::max(*p, v)); }
-static inline unsigned atomicMax(unsigned *p, unsigned v) { return fsseg_atomic(p, std::max(*p, v)); }
+static inline unsigned atomicMax(unsigned *p, unsigned v) {
+    return fsseg_atomic(p, std::max(*p, v));
+}
 static inline int atomicMin(int *p, int v) { return fsseg_atomic(p, std::min(*p, v)); }
-static inline unsigned atomicMin(unsigned *p, unsigned v) { return fsseg_atomic(p, std::min(*p, v)); }
+static inline unsigned atomicMin(unsigned *p, unsigned v) {
+    return fsseg_atomic(p, std::min(*p, v));
+}
 static inline int atomicExch(int *p, int v) { return fsseg_atomic(p, v); }
-static inline unsigned atomicInc(unsigned *p, unsigned top) { return fsseg_atomic(p, *p >= top ? 0u : *p + 1u); }
+static inline unsigned atomicInc(unsigned *p, unsigned top) {
+    return fsseg_atomic(p, *p >= top ? 0u : *p + 1u);
+}
 
 template <class T> T __ldg(const T *p) { return *p; }
 template <class T> T __ldcs(const T *p) { return *p; }
@@ -182,7 +194,9 @@ static inline int __double2int_rd(double x) { return static_cast<int>(floor(x));
 static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {
     const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
     unsigned result = 0;
-    for (int i = 0; i < 4; ++i) { result |= static_cast<unsigned>(bytes >> 8 * (which >> 4 * i & 7u) & 255u) << 8 * i; }
+    for (int i = 0; i < 4; ++i) {
+        result |= static_cast<unsigned>(bytes >> 8 * (which >> 4 * i & 7u) & 255u) << 8 * i;
+    }
     return result;
 }
 static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {

@@ -45,7 +45,8 @@ struct Place {
 };
 void change(Place &from, Place &to) { fsseg_change_fiber(&from.stack, to.stack); }
 void prepare(Place &place, char *memory, size_t size, void (*entry)()) {
-    auto *top = reinterpret_cast<void **>((reinterpret_cast<uintptr_t>(memory + size)) & ~uintptr_t{15});
+    auto *top =
+        reinterpret_cast<void **>((reinterpret_cast<uintptr_t>(memory + size)) & ~uintptr_t{15});
     *--top = nullptr; // keeps the stack aligned as after a call
     *--top = reinterpret_cast<void *>(entry);
     for (int i = 0; i < 6; ++i) { *--top = nullptr; }
@@ -96,9 +97,9 @@ std::mutex one_grid;
 
 [[noreturn]] void fail(const char *what) {
     const Thread &t = grid_.fibers[grid_.current].thread;
-    fprintf(stderr, "emulation: %s (block %u %u %u of %u %u %u, %u x %u x %u threads)\n", what, t.block.x,
-            t.block.y, t.block.z, t.grid_size.x, t.grid_size.y, t.grid_size.z, t.block_size.x,
-            t.block_size.y, t.block_size.z);
+    fprintf(stderr, "emulation: %s (block %u %u %u of %u %u %u, %u x %u x %u threads)\n", what,
+            t.block.x, t.block.y, t.block.z, t.grid_size.x, t.grid_size.y, t.grid_size.z,
+            t.block_size.x, t.block_size.y, t.block_size.z);
     abort();
 }
 
@@ -149,10 +150,13 @@ void run_block(bool backward) {
 
 int lane() {
     const Thread &t = *self;
-    return static_cast<int>((t.thread.x + t.block_size.x * (t.thread.y + t.block_size.y * t.thread.z)) % 32);
+    return static_cast<int>(
+        (t.thread.x + t.block_size.x * (t.thread.y + t.block_size.y * t.thread.z)) % 32);
 }
 
-void *dynamic_shared() { return grid_.shared.data() + (64 - reinterpret_cast<uintptr_t>(grid_.shared.data()) % 64); }
+void *dynamic_shared() {
+    return grid_.shared.data() + (64 - reinterpret_cast<uintptr_t>(grid_.shared.data()) % 64);
+}
 
 void block_barrier() { wait(Waiting::block); }
 
@@ -169,7 +173,9 @@ const unsigned char *warp_meet(unsigned mask, const void *value, size_t size) {
     const size_t present = std::min<size_t>(32, grid_.fibers.size() - number / 32 * 32);
     const unsigned possible = present == 32 ? ~0u : (1u << present) - 1u;
     if ((mask & own) == 0) { fail("a lane is not in its own mask"); }
-    if ((mask & ~possible) != 0 && mask != ~0u) { fail("a mask names lanes that the block has not"); }
+    if ((mask & ~possible) != 0 && mask != ~0u) {
+        fail("a mask names lanes that the block has not");
+    }
     mask &= possible;
     unsigned char *slots = warp.slots[warp.generation & 1];
     if (size > 0) { memcpy(slots + slot * (number % 32), value, size); }
@@ -197,10 +203,11 @@ void run_grid(dim3 grid, dim3 block, size_t shared, void (*call)(void *), void *
     const char *order = getenv("FSSEG_EMULATED_ORDER");
     const bool backward = order != nullptr && strcmp(order, "backward") == 0;
     const size_t n = static_cast<size_t>(block.x) * block.y * block.z;
-    if (n == 0 || n > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
-        shared > 227 * 1024) {
-        fprintf(stderr, "emulation: no device takes this launch: %zu threads, grid %u %u %u, %zu bytes\n", n,
-                grid.x, grid.y, grid.z, shared);
+    if (n == 0 || n > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
+        grid.z > 65535 || shared > 227 * 1024) {
+        fprintf(stderr,
+                "emulation: no device takes this launch: %zu threads, grid %u %u %u, %zu bytes\n",
+                n, grid.x, grid.y, grid.z, shared);
         abort();
     }
     grid_.call = call;
@@ -216,11 +223,14 @@ void run_grid(dim3 grid, dim3 block, size_t shared, void (*call)(void *), void *
             Thread &thread = grid_.fibers[t].thread;
             thread.block_size = block;
             thread.grid_size = grid;
-            thread.thread = {static_cast<unsigned>(t % block.x), static_cast<unsigned>(t / block.x % block.y),
+            thread.thread = {static_cast<unsigned>(t % block.x),
+                             static_cast<unsigned>(t / block.x % block.y),
                              static_cast<unsigned>(t / (static_cast<size_t>(block.x) * block.y))};
-            thread.block = {static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
+            thread.block = {static_cast<unsigned>(number % grid.x),
+                            static_cast<unsigned>(number / grid.x % grid.y),
                             static_cast<unsigned>(number / (static_cast<size_t>(grid.x) * grid.y))};
-            prepare(grid_.fibers[t].place, grid_.stacks.data() + t * stack_bytes, stack_bytes, entry);
+            prepare(grid_.fibers[t].place, grid_.stacks.data() + t * stack_bytes, stack_bytes,
+                    entry);
         }
         run_block(backward);
     }
@@ -262,7 +272,9 @@ cudaError_t begin_launch() {
 using emulation::said;
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
-    if (emulation::falls_now("malloc", emulation::allocations)) { return said(cudaErrorMemoryAllocation); }
+    if (emulation::falls_now("malloc", emulation::allocations)) {
+        return said(cudaErrorMemoryAllocation);
+    }
     if (emulation::dead) { return said(cudaSuccess); }
     *p = aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
     if (*p == nullptr) { return said(cudaErrorMemoryAllocation); }
@@ -275,16 +287,19 @@ cudaError_t cudaFree(void *p) {
 }
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) { return cudaMalloc(p, bytes); }
 cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
     if (said(cudaSuccess) != cudaSuccess) { return cudaErrorIllegalAddress; }
     memmove(to, from, bytes);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream) {
     for (size_t y = 0; y < height; ++y) {
-        const cudaError_t error = cudaMemcpyAsync(static_cast<char *>(to) + y * to_pitch,
-                                                  static_cast<const char *>(from) + y * from_pitch, width, kind, stream);
+        const cudaError_t error =
+            cudaMemcpyAsync(static_cast<char *>(to) + y * to_pitch,
+                            static_cast<const char *>(from) + y * from_pitch, width, kind, stream);
         if (error != cudaSuccess) { return error; }
     }
     return said(cudaSuccess);
@@ -320,18 +335,26 @@ cudaError_t cudaGetLastError() {
     emulation::last = cudaSuccess;
     return error;
 }
-cudaError_t cudaPeekAtLastError() { return emulation::dead ? cudaErrorIllegalAddress : emulation::last; }
+cudaError_t cudaPeekAtLastError() {
+    return emulation::dead ? cudaErrorIllegalAddress : emulation::last;
+}
 const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaSuccess ? "no error" : "an illegal memory access was encountered";
+    return error == cudaErrorMemoryAllocation ? "out of memory"
+           : error == cudaSuccess             ? "no error"
+                                              : "an illegal memory access was encountered";
 }
 const char *cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : error == cudaSuccess ? "cudaSuccess" : "cudaErrorIllegalAddress";
+    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+           : error == cudaSuccess             ? "cudaSuccess"
+                                              : "cudaErrorIllegalAddress";
 }
 cudaError_t cudaGetDevice(int *device) {
     *device = 0;
     return said(cudaSuccess);
 }
-cudaError_t cudaSetDevice(int device) { return said(device == 0 ? cudaSuccess : cudaErrorInvalidValue); }
+cudaError_t cudaSetDevice(int device) {
+    return said(device == 0 ? cudaSuccess : cudaErrorInvalidValue);
+}
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = 1;
     return said(cudaSuccess);
