@@ -105,6 +105,7 @@ test-aarch64: $(TEST_BUILT)
 test-cuda: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/run.sh
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/device.sh
+	FSSEG_EMULATED=$(abspath build/cuda-emulated-package) $(TEST_PYTHON) -m pytest -q tests/benchmarks/test_gpu.py
 
 # Proprietary and large (96 MB), so only here: an environment of its own beside the one of the tests. No GPU needed.
 # BUNDLES: a folder with more bundles to build, such as those of other precisions.
