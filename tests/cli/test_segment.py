@@ -22,7 +22,7 @@ REPORT = {
 }
 SEGMENTED = {
     *("query", "status", "files", "size", "classes", "threshold", "calibrated", "timings_ms"),
-    *("warnings", "dropped", *RUNTIME),
+    *("warnings", "dropped", "places", *RUNTIME),
 }
 
 

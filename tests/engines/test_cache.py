@@ -417,10 +417,9 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         EngineCache()
 
 
-def test_stale_is_seen_at_once(cache: EngineCache) -> None:
-    """By the header alone: a plan of any size is not read."""
-    cache = EngineCache(cache.folder.path, 1 << 30)
-    put(cache, plan=bytes(16 << 20))
-    begin = time.process_time()
+def test_stale_is_seen_by_the_header_alone(cache: EngineCache) -> None:
+    """A plan of any size is not read: that this one is damaged as well is not found out."""
+    path = put(cache)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert cache.find(replace(KEY, driver="560.1")) == "driver is 560.1 here, 540.4 in the engine"
-    assert time.process_time() - begin < 0.005
+    assert "sha256" in str(cache.find(KEY))
