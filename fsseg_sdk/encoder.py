@@ -75,7 +75,8 @@ class Encoder:
         geometries = tuple(plan(kind or self.geometry, p.size, self.input_size) for p in pictures)
         if self.context is not None:
             made, middle = self._on_device(pictures, geometries, self.context)
-            features = made if stay else made.to_host()
+            # Halves are for the device's kernels alone.
+            features = made if stay else np.asarray(made.to_host(), np.float32)
             return Encoded(features, geometries, middle - begin, perf_counter() - middle)
         inputs = [
             preprocess(picture, geometry, self.mean, self.std, threads=self.threads)

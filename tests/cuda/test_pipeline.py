@@ -48,9 +48,10 @@ class Encoder:
 class OnDevice(Encoder):
     device = "cuda"
 
-    def __init__(self, batch: int = -1) -> None:
+    def __init__(self, batch: int = -1, features: str = "float32") -> None:
         super().__init__(batch)
         self.context, self.host_runs = ops.DeviceContext(own_stream=True), 0
+        self.features = features
         self.seen: list[tuple[int, ...]] = []
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class OnDevice(Encoder):
         assert isinstance(image, ops.DeviceArray) and image.context is self.context
         self.seen.append(image.shape)
         made = super().run({"image": image._peek()})["features"]
-        return {"features": self.context.array(made)}
+        return {"features": self.context.array(made, self.features)}
 
 
 def segmenter(graph: Encoder, method: str, **settings: Any) -> Segmenter:
@@ -129,6 +130,17 @@ def test_as_on_the_cpu(case: str) -> None:
         assert isinstance(other.raw_labels, np.ndarray) and isinstance(other.logits, np.ndarray)
         assert other.to_dict()["places"]["match"] == "cuda"
     assert graph.host_runs == 0, "features never left the device"
+
+
+@pytest.mark.parametrize("features", ["float16", "bfloat16"])
+@pytest.mark.parametrize("method", ["panet", "srofb", "nearest"])
+def test_features_of_16_bits(method: str, features: str) -> None:
+    """`nearest` matches on the CPU, which takes no halves."""
+    found = [
+        segmenter(graph, method).prepare({"disc": [(SUPPORT, MASK)]}).segment(QUERIES[0])
+        for graph in (Encoder(), OnDevice(features=features))
+    ]
+    assert np.mean(found[0].labels == found[1].labels) > 0.98
 
 
 @pytest.mark.parametrize("case", ["panet", "srofb"])
