@@ -273,7 +273,8 @@ def _require(
     empty: bool = False,
 ) -> None:
     """empty: the first axis may be."""
-    if str(array.dtype) != dtype.name:
+    # Of a device, a name. The name of numpy's would take longer than all else here.
+    if array.dtype != (dtype if isinstance(array, np.ndarray) else dtype.name):
         expected = f"{names or dtype.name} {axes}"
         got = f"dtype {getattr(array.dtype, 'str', array.dtype)}"
         refuse(argument, expected, got, "Convert it with .astype().")
