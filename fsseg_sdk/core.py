@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import ops
 from .backends import Graph
-from .encoder import Encoder
+from .encoder import Encoded, Encoder
 from .errors import InputError
 from .image import Picture
 from .methods import AuxiliaryMethod, Fitted, Method, Shots, State, combine
@@ -217,12 +217,7 @@ class Core:
         extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
         match = fitted.match(encoded.features, extents, threads=self.threads)
         evidence = match.logits if match.evidence is None else match.evidence
-        share = 1000.0 / len(pictures)
-        timings = {
-            "preprocess": encoded.preprocess_seconds * share,
-            "encoder": encoded.encoder_seconds * share,
-            "match": (perf_counter() - begin) * share,
-        }
+        timings = _shared(encoded, perf_counter() - begin)
         for index, geometry in enumerate(encoded.geometries):
             yield ScoreMap(
                 logits=match.logits[index],
@@ -248,12 +243,7 @@ class Core:
         ]
         shown = _copied(logits)
         judged = shown if evidence is None else _copied(evidence)
-        share = 1000.0 / len(pictures)
-        timings = {
-            "preprocess": encoded.preprocess_seconds * share,
-            "encoder": encoded.encoder_seconds * share,
-            "match": (perf_counter() - begin) * share,
-        }
+        timings = _shared(encoded, perf_counter() - begin)
         for index, geometry in enumerate(encoded.geometries):
             yield ScoreMap(
                 logits=shown[index],
@@ -302,6 +292,16 @@ class Core:
         notes = tuple(dict.fromkeys(warnings))
         places = self.places("cpu")
         return ScoreMap(stitched, judged, geometry, notes, timings, places=places)
+
+
+def _shared(encoded: Encoded, match_seconds: float) -> dict[str, float]:
+    """Milliseconds of one picture of a batch, by stage."""
+    share = 1000.0 / len(encoded.geometries)
+    return {
+        "preprocess": encoded.preprocess_seconds * share,
+        "encoder": encoded.encoder_seconds * share,
+        "match": match_seconds * share,
+    }
 
 
 def _copied(array: Any) -> NDArray[np.float32]:

@@ -106,13 +106,16 @@ class OnnxRuntimeGraph:
                 else (self._run_bound(arrays))
             )
         except Exception as error:
-            raise BackendError(
-                self.backend,
-                expected="the graph to run",
-                got=one_line(error),
-                remedy="If memory ran out, use a smaller batch; else run 'fsseg doctor'.",
-            ) from error
+            raise self._failed(error) from error
         return check_outputs(self.outputs, results, self.backend)
+
+    def _failed(self, error: Exception) -> BackendError:
+        return BackendError(
+            self.backend,
+            expected="the graph to run",
+            got=one_line(error),
+            remedy="If memory ran out, use a smaller batch; else run 'fsseg doctor'.",
+        )
 
     def _run_bound(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """By an IO binding of this call's own: the arrays are read where they are, and each
@@ -160,12 +163,7 @@ class OnnxRuntimeGraph:
         except FssegError:
             raise
         except Exception as error:
-            raise BackendError(
-                self.backend,
-                expected="the graph to run",
-                got=one_line(error),
-                remedy="If memory ran out, use a smaller batch; else run 'fsseg doctor'.",
-            ) from error
+            raise self._failed(error) from error
         return outputs
 
     def warm_up(self) -> None:
