@@ -104,6 +104,7 @@ test-aarch64: $(TEST_BUILT)
 
 test-cuda: $(TEST_BUILT)
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/run.sh
+	tests/cuda/ladder.sh
 	PYTHON=$(abspath $(TEST_PYTHON)) tests/cuda/device.sh
 	FSSEG_EMULATED=$(abspath build/cuda-emulated-package) $(TEST_PYTHON) -m pytest -q tests/benchmarks/test_gpu.py
 
