@@ -4,8 +4,8 @@
 
 One thread unless --threads says otherwise. Sections: "query" (a 1920x1080 picture through the
 bundle, as an array and as a JPEG), "resnet" (everything after a ResNet-50 at 473x473 beside it;
-needs torch and onnx, to export it), "methods" (what each method costs beside panet, on both),
-"start" (fresh processes: the import, the first mask).
+needs torch and onnx, to export it), "methods" (what each method costs beside panet and its encoder,
+on both), "start" (fresh processes: the import, the first mask).
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before numpy and torch are loaded
 
-from benchmarks import report, stages  # noqa: E402
+from benchmarks import methods, report, stages  # noqa: E402
 from benchmarks.fresh import run_fresh, write_pictures  # noqa: E402
 from benchmarks.pictures import SCREEN, Pictures, pictures_of  # noqa: E402
 from fsseg_sdk import Segmenter  # noqa: E402
@@ -30,9 +29,6 @@ from fsseg_sdk.errors import FssegError  # noqa: E402
 
 SECTIONS = ("query", "resnet", "methods", "start")
 BESIDE, AFTER, IMPORT, FIRST = 2.0, 0.3, 0.12, 0.6  # targets: percent, percent, s, s
-METHODS = ("panet", "paia", "srofb", "srofb-fast")
-TARGETS = {"paia": 1.015, "srofb-fast": 1.06}
-"""Of a query beside one of panet, encoder in fp32."""
 STEPS = ("import", "load", "prepare", "segment", "total")
 
 
@@ -76,7 +72,9 @@ def _query(options: argparse.Namespace) -> dict[str, Any]:
     _show_stages({"array": result["array"], f"JPEG, {len(data) / 1e3:.0f} kB": result["jpeg"]})
     array = result["array"]
     print(f"{array['fps']:.1f} FPS from arrays (median of {array['runs']} calls)")
-    _against("everything but the encoder", array["beside_percent"], BESIDE, "% of the encoder")
+    methods.against(
+        "everything but the encoder", array["beside_percent"], BESIDE, "% of the encoder"
+    )
     return result
 
 
@@ -98,49 +96,35 @@ def _resnet(options: argparse.Namespace) -> dict[str, Any]:
     for name, figures in result.items():
         target = AFTER if name.startswith(str(SIDE)) else None
         what = f"after the encoder (match, labels, presence), {name}"
-        _against(what, figures["after_percent"], target, "% of the encoder")
+        methods.against(what, figures["after_percent"], target, "% of the encoder")
     return result
 
 
 def _methods(options: argparse.Namespace) -> dict[str, Any]:
     """For srofb, every cell of the query counts as sure, so that as many are trained on as can
     be; paia takes its three steps over the query."""
-    result: dict[str, Any] = {}
-    every = {"foreground_threshold": 0.5, "background_threshold": 0.5}
-    most: dict[str, dict[str, Any]] = {
-        "srofb": every,
-        "srofb-fast": every,
-        "paia": {"query_steps": 3},
-    }
+    pictures = pictures_of()
 
-    def opened(kind: str, method: str) -> Segmenter:
-        changes = most.get(method)
-        if kind == "ResNet-50":
-            from benchmarks.resnet import segmenter
+    def measured(kind: str, opened: Mapping[str, Segmenter]) -> dict[str, Any]:
+        return methods.measure_queries(kind, opened, pictures, options.seconds, options.batch)
 
-            return segmenter(options.threads, method, changes)
-        return Segmenter.load(
-            options.bundle, method=method, settings=changes, threads=options.threads
-        )
-
-    for kind in ("the bundle", "ResNet-50"):
-        pictures = pictures_of()
-        rows: dict[str, Any] = {}
-        try:
-            for method in METHODS:
-                task = opened(kind, method).prepare({"bolt": [(pictures.support, pictures.mask)]})
-                rows[method] = stages.measure(task, pictures.query, options.seconds, options.batch)
-        except ImportError as error:
-            print(f"ResNet-50 is left out: {error}")
-            continue
-        result[kind] = rows
-        print(f"\n{kind}: ms after the encoder, medians; a query beside one of panet")
-        beside = {m: (r["total"]["p50"] - r["encoder"]["p50"]) for m, r in rows.items()}
-        encoder = statistics.median(r["encoder"]["p50"] for r in rows.values())
-        for method, row in rows.items():
-            row["times_panet"] = (encoder + beside[method]) / (encoder + beside["panet"])
-            print(f"{method}: {row['match']['p50']:.2f} ms, encoder {encoder:.0f} ms")
-            _against("a query, in those of panet", row["times_panet"], TARGETS.get(method), "")
+    own = {m: methods.on_bundle(options.bundle, options.threads, m) for m in methods.ON_ANY}
+    result: dict[str, Any] = {"the bundle": measured("the bundle", own)}
+    try:
+        from benchmarks import resnet
+    except ImportError as error:
+        print(f"ResNet-50 is left out: {error}")
+        return result
+    names = (*methods.ON_ANY, "oslsm")
+    large = {m: resnet.segmenter(options.threads, m, methods.settings_of(m)) for m in names}
+    result["ResNet-50"] = measured("ResNet-50", large)
+    result["prepare"] = methods.measure_prepare(
+        lambda graph, changes: resnet.segmenter(options.threads, "paia", changes, graph),
+        resnet.encoder_graph(options.threads),
+        pictures,
+        options.starts,
+        options.threads,
+    )
     return result
 
 
@@ -176,7 +160,7 @@ def _start(options: argparse.Namespace) -> dict[str, Any]:
         ("import", "import fsseg_sdk"),
         ("import_names", "from fsseg_sdk import Segmenter, Box, Scribble"),
     ):
-        _against(what, result[f"{key}_s"], IMPORT, "s")
+        methods.against(what, result[f"{key}_s"], IMPORT, "s")
     for key, what in (("import", "the first"), ("names", "the second")):
         names = result[f"loaded_by_{key}"]
         wrong = [name for name in names if name in ("torch", "onnxruntime")]
@@ -186,7 +170,7 @@ def _start(options: argparse.Namespace) -> dict[str, Any]:
         )
     print(f"a process that does nothing else, start to end: {result['process_s']:.3f} s")
     size = f"{SCREEN[1]}x{SCREEN[0]}"
-    _against(
+    methods.against(
         f"import, load, prepare from one picture, first mask at {size}", first["total"], FIRST, "s"
     )
     steps = ", ".join(f"{step} {first[step]:.3f}" for step in STEPS[:-1])
@@ -201,13 +185,6 @@ def _show_stages(columns: Mapping[str, Mapping[str, Any]]) -> None:
         values = [f"{c[stage][p]:.2f}" for c in columns.values() for p in ("p50", "p95")]
         cells.append([stage, *values])
     print(report.table(cells))
-
-
-def _against(what: str, value: float, target: float | None, unit: str) -> None:
-    verdict = ""
-    if target is not None:
-        verdict = f" (target {target:g}: {'yes' if value <= target else 'NO'})"
-    print(fill(f"{what}: {value:.4g} {unit}{verdict}", 100))
 
 
 def _panels(

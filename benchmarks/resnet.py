@@ -15,6 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import torch
 
+from benchmarks.methods import Conditioner
 from export.onnx_graph import to_onnx
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo, open_graph
@@ -23,10 +24,13 @@ from training.encoders import build_encoder
 SIDE, GRID, CHANNELS = 473, 60, 1024
 
 
-def segmenter(threads: int, method: str = "panet", changes: Any = None) -> Segmenter:
+def segmenter(
+    threads: int, method: str = "panet", changes: Any = None, graph: Graph | None = None
+) -> Segmenter:
     """``image [B, 3, 473, 473] -> features [B, 1024, 60, 60]``, fp32. changes: settings of the
-    method."""
-    encoder, graph = _encoder(threads)
+    method; graph: another form of `encoder_graph`."""
+    encoder, own = _encoder(threads)
+    graph = graph or own
     settings = {
         "name": "ResNet-50",
         "method": {"name": method, "settings": changes or {}},
@@ -38,7 +42,15 @@ def segmenter(threads: int, method: str = "panet", changes: Any = None) -> Segme
         },
         "features": {"channels": CHANNELS, "grid": [GRID, GRID]},
     }
-    return Segmenter({"encoder": graph}, settings, threads=threads)
+    graphs = {"encoder": graph}
+    if method == "oslsm":
+        graphs["oslsm_conditioner"] = Conditioner(graph)
+    return Segmenter(graphs, settings, threads=threads)
+
+
+def encoder_graph(threads: int) -> Graph:
+    """The same one for all."""
+    return _encoder(threads)[1]
 
 
 @cache

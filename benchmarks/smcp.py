@@ -25,9 +25,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks import report  # noqa: E402
-from benchmarks.smcp_model import Array, Model, clock_of, opened  # noqa: E402
+from benchmarks.smcp_model import Array, Model, opened  # noqa: E402
 from benchmarks.smcp_query import measure_query  # noqa: E402
-from benchmarks.timing import medians  # noqa: E402
+from benchmarks.timing import clock_of, medians  # noqa: E402
 
 FORMS = ("paper", "official")
 PASSES = {  # largest share of two plain passes, in percent

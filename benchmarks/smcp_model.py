@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.timing import TimedGraph, clock_of
 from export.head import head_to_onnx
 from export.onnx_graph import graph_to_onnx, to_onnx
 from fsseg_sdk import Segmenter
@@ -22,26 +22,6 @@ from training.heads import parts_of
 from training.smcp.head import Head, HeadSettings
 
 Array = NDArray[Any]
-
-
-def clock_of(threads: int) -> Callable[[], float]:
-    """One thread is timed by the processor's time: other work on the machine does not count."""
-    return time.process_time if threads == 1 else time.perf_counter
-
-
-class TimedGraph:
-    """A graph and the seconds that it has run."""
-
-    def __init__(self, graph: Graph, clock: Callable[[], float]) -> None:
-        self.graph, self.clock, self.seconds = graph, clock, 0.0
-        self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.backend, self.device, self.precision = graph.backend, graph.device, graph.precision
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        begin = self.clock()
-        found = self.graph.run(feeds)
-        self.seconds += self.clock() - begin
-        return found
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.pictures import Pictures, pictures_of
-from benchmarks.smcp_model import Array, Model, clock_of
-from benchmarks.timing import medians
+from benchmarks.smcp_model import Array, Model
+from benchmarks.timing import clock_of, medians
 from fsseg_sdk.errors import BackendError
 
 BACKENDS = {"fp32": "onnxruntime", "bf16": "openvino"}

@@ -27,11 +27,12 @@ def test_pipeline(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-
-    def tiny(threads: int, method: str = "panet", changes: Any = None) -> Segmenter:
-        return Segmenter.load(bundle, method=method, settings=changes, threads=threads)
-
-    monkeypatch.setattr(resnet, "segmenter", tiny)
+    core = Segmenter.load(bundle, threads=1)._core
+    own = core.encoder
+    monkeypatch.setattr(resnet, "SIDE", own.input_size[0])
+    monkeypatch.setattr(resnet, "GRID", own.grid[0])
+    monkeypatch.setattr(resnet, "CHANNELS", own.channels)
+    monkeypatch.setattr(resnet, "_encoder", lambda threads: (own, own.graph))
     files = ["--json", str(tmp_path / "p.json"), "--plot", str(tmp_path / "p.svg")]
     arguments = ["--bundle", str(bundle), "--seconds", "0.2", "--starts", "1", *files]
     assert pipeline.main(arguments) == 0
@@ -42,12 +43,17 @@ def test_pipeline(
     array, jpeg = found["query"]["array"], found["query"]["jpeg"]
     assert jpeg["decode"]["p50"] > 10 * array["decode"]["p50"]
     assert array["beside_percent"] > 100  # this encoder costs nothing
-    assert set(found["resnet"]) == {"473x473 labels", "1920x1080 labels"}
-    assert set(found["methods"]) == {"the bundle", "ResNet-50"}
+    side = own.input_size[0]
+    assert set(found["resnet"]) == {f"{side}x{side} labels", "1920x1080 labels"}
+    assert set(found["methods"]) == {"the bundle", "ResNet-50", "prepare"}
+    assert found["methods"].pop("prepare")["times_encoder"] > 1
+    assert set(found["methods"]["ResNet-50"]) - set(found["methods"]["the bundle"]) == {"oslsm"}
     for rows in found["methods"].values():
         assert rows["panet"]["times_panet"] == 1
-        assert set(rows) >= {"panet", "paia", "srofb", "srofb-fast"}
-        assert all(row["times_panet"] > 0 and row["match"]["p50"] > 0 for row in rows.values())
+        assert set(rows) >= {"panet", "paia", "nearest", "logreg", "srofb", "srofb-fast"}
+        for row in rows.values():
+            assert row["times_panet"] > 0 and row["match"]["p50"] > 0
+            assert row["times_encoder"] == pytest.approx(1 + row["beside_percent"] / 100)
     start = found["start"]
     assert start["loaded_by_import"] == []
     assert start["loaded_by_names"] == ["numpy"]
