@@ -23,7 +23,7 @@ from training.reporting import plots
 from training.reporting.measured import Section
 from training.reporting.over_auxiliary import over_auxiliary
 from training.reporting.page import page
-from training.reporting.reading import read_sections
+from training.reporting.reading import read_sections, read_times
 from training.reporting.tables import classes, tables
 
 
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("results", nargs="*", metavar="[NAME=]RESULT.json", help="NAME: of the method, in tables")
     add("--baseline", metavar="NAME", help="a method; the others are compared with it")
+    add("--times", nargs="+", metavar="[NAME=]RESULT.json", help="ms a query of these instead")
     add("--expected", type=Path, metavar="FILE", help="a sweep, or names: rows not yet run")
     add("--out", type=Path, metavar="FOLDER", help="for report.md, classes.md and plots")
     add("--curves", type=Path, nargs="+", default=[], metavar="RUN", help="run folders, to --out")
@@ -70,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     sections = read_sections(options.results, options.expected) if options.results else []
     _check_baseline(sections, options.baseline)
+    if options.times:
+        times = read_times(options.times)
+        for section in sections:
+            section.times = times
     blocks: list[str] = []
     for section in sections:
         known = {method.name for method in section.methods if method.rows}

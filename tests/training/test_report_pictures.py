@@ -75,6 +75,27 @@ def test_what_has_one_value_is_not_plotted(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
+def test_times_come_from_other_results_or_not_at_all(tmp_path: Path) -> None:
+    """None of another measurement stands beside them: "net" has no time here."""
+    files = [
+        write(tmp_path / "a.json", result("raw", row(1, ENTRIES, 40.0))),
+        write(tmp_path / "b.json", result("net", row(1, ENTRIES, 50.0))),
+    ]
+    timed = result("panet", row(1, ENTRIES[:1], 10.0, ms_per_query=7.0))
+    timed["protocol"] = "oslsm-1000"
+    quick = write(tmp_path / "quick.json", timed)
+    out = ["--out", str(tmp_path)]
+    assert report.main([*files, *out]) == 0
+    both = (tmp_path / "report.md").read_text()
+    assert both.count(" 50 |") == 2
+    assert report.main([*files, *out, "--times", f"raw={quick}"]) == 0
+    written = (tmp_path / "report.md").read_text()
+    assert written.count(" 7 |") == 1 and written.count(" 50 |") == 0
+    assert colours(tmp_path / "time-voc2012-panet-417.png") >= {BLUE}
+    assert ORANGE not in colours(tmp_path / "time-voc2012-panet-417.png")
+    assert report.main([*files, *out, "--times", str(tmp_path / "none.json")]) == 2
+
+
 def test_a_method_without_a_fold_is_not_drawn(tmp_path: Path) -> None:
     parts = [part for part in rows(10.0) if part["fold"] == 1]
     files = [

@@ -81,17 +81,23 @@ class Method:
 
 @dataclass
 class Section:
-    """All that may stand in one table: the same pictures, by the same protocol."""
+    """All that may stand in one table: the same pictures, by the same protocol. times: the
+    milliseconds a query by method, of other results; None: those that were measured along."""
 
     protocol: str
     data: Mapping[str, Any]
     methods: list[Method] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    times: Mapping[str, float | None] | None = None
 
     @property
     def title(self) -> str:
         pool = "" if self.data.get("pool", "all") == "all" else f" {self.data['pool']}"
         return f"{self.data['name']}{pool}, {self.protocol}"
+
+    def ms_of(self, method: Method) -> float | None:
+        """Milliseconds a query; None where they were not measured."""
+        return method.ms_per_query() if self.times is None else self.times.get(method.name)
 
     def settings(self) -> list[Setting]:
         """Those that some method has, few ways and shots first."""

@@ -96,31 +96,34 @@ def over_annotations(section: Section, path: Path) -> bool:
 
 
 def over_time(section: Section, path: Path) -> bool:
-    """Mean-IoU against milliseconds per query (logarithmic), a marker for each method; False where
-    no time was measured."""
-    setting = plotted(section)[0]
+    """Mean-IoU against milliseconds per query (logarithmic), a marker for each method and a panel
+    for each number of shots; False where no time was measured."""
+    settings = plotted(section)
+    settings = [s for s in settings if s.annotation == settings[0].annotation]
     found = [
-        (number, ms, mean)
+        (place, number, ms, mean)
         for number, method in enumerate(section.methods)
-        if (ms := method.ms_per_query()) is not None
-        and (mean := mean_of(section, method, setting)) is not None
+        if (ms := section.ms_of(method)) is not None
+        for place, setting in enumerate(settings)
+        if (mean := mean_of(section, method, setting)) is not None
     ]
     if not found:
         return False
-    figure, (axes,) = new_panels(1, 4.0)
-    for number, ms, mean in found:
-        _line(axes, section, number, [(ms, mean)])
-    axes.set_xscale("log")
-    low, high = min(ms for _, ms, _ in found), max(ms for _, ms, _ in found)
-    axes.set_xlim(low / 2, high * 2)
+    figure, panels = new_panels(len(settings), 4.4)
+    for place, number, ms, mean in found:
+        _line(panels[place], section, number, [(ms, mean)])
+    low, high = min(ms for _, _, ms, _ in found), max(ms for _, _, ms, _ in found)
     steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
     ticks = [n * 10.0**e for e in range(-2, 7) for n in steps]
-    inside = [t for t in ticks if low / 2 <= t <= high * 2]
-    axes.set_xticks(inside, [f"{t:g}" for t in inside])
-    axes.minorticks_off()
-    axes.set_xlabel("milliseconds a query, from a decoded picture to labels")
-    axes.set_title(str(setting), fontsize=10)
-    finish(figure, [axes], section, path)
+    inside = [t for t in ticks if low / 1.5 <= t <= high * 1.5]
+    for axes, setting in zip(panels, settings, strict=True):
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.5, high * 1.5)
+        axes.set_xticks(inside, [f"{t:g}" for t in inside])
+        axes.minorticks_off()
+        axes.set_xlabel("milliseconds a query, from a decoded picture to labels")
+        axes.set_title(str(setting), fontsize=10)
+    finish(figure, panels, section, path)
     return True
 
 

@@ -77,6 +77,25 @@ def read_sections(files: Sequence[str], expected: Path | None = None) -> list[Se
     return list(sections.values())
 
 
+def read_times(files: Sequence[str]) -> dict[str, float | None]:
+    """Milliseconds a query of each method, of results that were measured for that: on an idle
+    machine, on a few episodes. Files as in `read_sections`.
+
+    Raises:
+        FileNotFoundError, ValueError: as in `read_sections`, or two results time one method.
+    """
+    times: dict[str, float | None] = {}
+    for section in read_sections(files):
+        for method in section.methods:
+            if method.name in times:
+                raise ValueError(
+                    f"times: {method.name!r} has some by {section.protocol} and by another "
+                    "protocol. Name them apart: NAME=FILE."
+                )
+            times[method.name] = method.ms_per_query()
+    return times
+
+
 def _named(text: str) -> tuple[str | None, Path]:
     name, equals, path = text.partition("=")
     if not equals or Path(text).exists():

@@ -124,7 +124,7 @@ def facts(section: Section) -> str:
             f"{len(r.figures['runs'])} x {r.figures['episodes'] // len(r.figures['runs'])}"
             for r in method.rows.values()
         ]
-        ms = method.ms_per_query()
+        ms = section.ms_of(method)
         rows.append(
             [
                 method.name,
