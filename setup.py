@@ -5,8 +5,9 @@ Environment:
                   has .cu files; 1 = required, an error if that cannot be done; emulated = for
                   tests: the .cu files by the C++ compiler, for a device that tests/cuda/emulation
                   plays
-  FSSEG_CUDA_ARCHITECTURES  e.g. 90 or 75;87 (default: all from 75 to 120 that nvcc knows): the
-                  compute capabilities to build for
+  FSSEG_CUDA_ARCHITECTURES  e.g. 90 or 75;87, or all (from 75 to 120 that nvcc knows, minutes): the
+                  compute capabilities to build for. Default: those of the GPUs that are here; all
+                  where none is seen, as in a container that is being built
   FSSEG_LEVELS    SIMD levels to build beside generic, comma separated (default: all that this
                   kind of processor may have); "" = generic only
   FSSEG_SANITIZE  e.g. address,undefined   for tests
@@ -18,6 +19,7 @@ namespace (csrc/core/simd.h). All other files are compiled once, without such fl
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shlex
@@ -130,15 +132,39 @@ def cuda_codes(nvcc: str) -> list[str]:
     """nvcc's words for the architectures to build for; the newest also for what comes after it."""
     setting = os.environ.get("FSSEG_CUDA_ARCHITECTURES", "")
     names = [name.strip() for name in setting.replace(",", ";").split(";") if name.strip()]
-    if not all(name.isdigit() for name in names):
-        raise SystemExit(f"FSSEG_CUDA_ARCHITECTURES: expected e.g. 90 or 75;87, got {setting!r}")
-    if not names:
+    names = names or architectures_here()
+    if names in ([], ["all"]):
         known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout
         names = [name for name in CUDA_ARCHITECTURES if f"sm_{name}" in known.split()]
         if not names:
             raise SystemExit(f"{nvcc} knows none of {CUDA_ARCHITECTURES}: {known!r}")
+    if not all(name.isdigit() for name in names):
+        raise SystemExit(
+            f"FSSEG_CUDA_ARCHITECTURES: expected e.g. 90 or 75;87, or all, got {setting!r}"
+        )
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in names]
     return [*codes, f"-gencode=arch=compute_{names[-1]},code=compute_{names[-1]}"]
+
+
+def architectures_here() -> list[str]:
+    """Those of the GPUs that the driver shows, as its library says (a Jetson's nvidia-smi does not
+    know them); none where there is no driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    found = set()
+    for device in range(count.value):
+        # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR; ordinals are device handles
+        for value, attribute in ((major, 75), (minor, 76)):
+            if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
+                return []
+        found.add(10 * major.value + minor.value)
+    oldest = int(CUDA_ARCHITECTURES[0])
+    return [str(architecture) for architecture in sorted(found) if architecture >= oldest]
 
 
 def newest(made_of: Path) -> float:

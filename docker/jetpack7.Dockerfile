@@ -20,7 +20,9 @@ COPY csrc csrc
 COPY fsseg_sdk fsseg_sdk
 # auto: CUDA kernels where the image has nvcc and there are some; 1: these or an error; 0: none.
 ARG FSSEG_CUDA=auto
-RUN FSSEG_CUDA=${FSSEG_CUDA} pip install --no-cache-dir . && rm -rf /src/build
+# The boards of this JetPack: Orin and Thor
+ARG FSSEG_CUDA_ARCHITECTURES="87;110"
+RUN FSSEG_CUDA=${FSSEG_CUDA} FSSEG_CUDA_ARCHITECTURES="${FSSEG_CUDA_ARCHITECTURES}" pip install --no-cache-dir . && rm -rf /src/build
 
 # An engine is built for one GPU: mount a volume here, and it is built once.
 VOLUME /root/.cache/fsseg_sdk

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
 import re
 import shutil
 import subprocess
@@ -119,3 +121,43 @@ def test_files_that_users_are_pointed_to_exist() -> None:
 
 def test_no_figure_of_the_readme_is_left_open() -> None:
     assert "TODO-FIGURE" not in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+DRIVER = """
+#define API __attribute__((visibility("default")))
+API int cuInit(unsigned flags) { return FAILS; }
+API int cuDeviceGetCount(int *count) { *count = 4; return 0; }
+API int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    static const int known[4][2] = {{9, 0}, {8, 7}, {6, 1}, {9, 0}};
+    *value = known[device][attribute - 75];
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the driver's library has its Linux name")
+@pytest.mark.parametrize(("fails", "expected"), [(0, "['87', '90']"), (100, "[]"), (None, "[]")])
+def test_kernels_are_built_for_the_gpus_that_are_here(
+    tmp_path: Path, fails: int | None, expected: str
+) -> None:
+    """Each once, and none that is too old for them. fails: what a driver that finds no device answers; None: there is no driver."""
+    if fails is not None:
+        (tmp_path / "driver.c").write_text(DRIVER.replace("FAILS", str(fails)))
+        library = tmp_path / "libcuda.so.1"
+        compiler = ["cc", "-shared", "-fPIC", str(tmp_path / "driver.c"), "-o", str(library)]
+        subprocess.run(compiler, check=True)
+    elif ctypes.util.find_library("cuda"):
+        pytest.skip("there is a driver")
+    ask = (
+        "import runpy, setuptools; setuptools.setup = lambda **_: None; "
+        "print(runpy.run_path('setup.py')['architectures_here']())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=ROOT,
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == expected
