@@ -140,7 +140,8 @@ API int cuDeviceGetAttribute(int *value, int attribute, int device) {
 def test_kernels_are_built_for_the_gpus_that_are_here(
     tmp_path: Path, fails: int | None, expected: str
 ) -> None:
-    """Each once, and none that is too old for them. fails: what a driver that finds no device answers; None: there is no driver."""
+    """Each once, and none that is too old for them. fails: what a driver that finds no device
+    answers; None: there is no driver."""
     if fails is not None:
         (tmp_path / "driver.c").write_text(DRIVER.replace("FAILS", str(fails)))
         library = tmp_path / "libcuda.so.1"
