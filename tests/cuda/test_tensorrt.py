@@ -129,7 +129,6 @@ def test_addresses_that_tensorrt_does_not_take_are_copied(install: Install, driv
 
 
 def test_arrays_of_another_context(install: Install) -> None:
-    """Are waited for."""
     install()
     graph, image = opened(), images(1)
     theirs = ops.DeviceContext(own_stream=True).array(image)
@@ -252,7 +251,7 @@ def test_a_fork(install: Install, bundle: Path) -> None:
     assert same(first, task.segment(QUERIES[0]))
 
 
-def test_an_execution_ends_after_the_work_of_its_stream(install: Install) -> None:
+def test_a_session_ends_after_the_work_of_its_stream(install: Install) -> None:
     """A thread keeps four; what TensorRT enqueued still uses the memory of the one that goes."""
     fake = install()
     graph = opened()
@@ -262,6 +261,10 @@ def test_an_execution_ends_after_the_work_of_its_stream(install: Install) -> Non
         def __getattr__(self, name: str) -> Any:
             return getattr(context, name)
 
+        def _from_context(self, array: Any, name: str) -> Any:
+            fake.said.append(("seen", name))
+            return context._from_context(array, name)
+
         def _wait(self) -> None:
             fake.said.append(("waited",))
             context._wait()
@@ -270,10 +273,12 @@ def test_an_execution_ends_after_the_work_of_its_stream(install: Install) -> Non
     del fake.said[:]
     for count in (1, 2, 3, 4, 5):
         graph.run_on_device({"image": context.array(images(count))})
-    assert fake.said == [("context",)] * 4 + [("waited",), ("context",)]
-    del graph
+    assert fake.said.count(("seen", "image")) == 5, "arrays of others are waited for"
+    said = [one for one in fake.said if one[0] != "seen"]
+    assert said == [("context",)] * 4 + [("waited",), ("context",)]
+    del fake.said[:], graph
     gc.collect()
-    assert fake.said[6:] == [("waited",)] * 4 + [("destroyed",)]
+    assert fake.said == [("waited",)] * 4 + [("destroyed",)]
 
 
 def test_without_a_device_it_goes_through_the_host(

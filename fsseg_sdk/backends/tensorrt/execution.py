@@ -64,6 +64,7 @@ class Execution:
         backend: str,
     ) -> None:
         """shapes: of the inputs, in their order. Called inside `cuda.current()`, as is all else."""
+        self._context: Any = None  # the first of all: it goes before its engine does
         self._loaded, self._backend = loaded, backend
         self.cuda = loaded.cuda
         with loaded.lock:

@@ -56,7 +56,8 @@ class TensorRtGraph:
     """A graph in a TensorRT engine. Immutable; `run` may be called from many threads.
 
     Each thread has its own context, stream and memory; they go when the thread ends. Of `run` the
-    second call of a shape is recorded as a CUDA graph, and later ones replay it; see `capture`.
+    second call of a shape is recorded as a CUDA graph, if the graph is `capturable`, and later ones
+    replay it; see `capture`.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class TensorRtGraph:
         key = self._key(arrays)
         with self._cuda.current():
             session = self._on_host.find(key) or self._on_host.add(
-                key, lambda: Session(self._execution(key), self.capture)
+                key, lambda: Session(self._execution(key), self.capture, self.capturable)
             )
             results = session.run(arrays)
         return check_outputs(self.outputs, results, self.backend)

@@ -30,9 +30,9 @@ class Session:
 
     pinned = False  # the CUDA graph that is recorded of it ends with it
 
-    def __init__(self, execution: Execution, capture: Capture) -> None:
+    def __init__(self, execution: Execution, capture: Capture, capturable: bool) -> None:
         """Called inside `cuda.current()`, as is `run`."""
-        self._execution, self._notes = execution, capture
+        self._execution, self._notes, self._capturable = execution, capture, capturable
         self._cuda = execution.cuda
         self._executable: int | None = None
         self._calls = 0
@@ -55,7 +55,8 @@ class Session:
         for name, buffer in self._inputs.items():
             np.copyto(buffer.host, arrays[name])
         self._calls += 1
-        if self._calls == 2:  # the first call lets TensorRT load what it loads lazily
+        # The first call lets TensorRT load what it loads lazily.
+        if self._calls == 2 and self._capturable:
             self._capture()
         if self._executable is not None:
             self._cuda.launch(self._executable, self._stream)
