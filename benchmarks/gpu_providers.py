@@ -84,6 +84,7 @@ def segmenter(backend: str, precision: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "iou": overlap(np.asarray(result.raw_labels), expected),
         "timings_ms": dict(result.timings),
+        "places": dict(result.places),
         "warnings": list(result.warnings),
     }
     row["right"] = row["iou"] >= (0.99 if precision == "fp32" else 0.97)

@@ -130,6 +130,13 @@ class DeviceGraph(Graph, Protocol):
     def context(self) -> DeviceContext | None:
         """Whose arrays it takes and gives. Several threads may use it at once."""
 
+    @property
+    def capturable(self) -> bool:
+        """Whether `run_on_device` may be called while the stream of `context` is being captured as
+        a CUDA graph, once it has run twice for those shapes. The CUDA graph may be launched as long
+        as the graph and the thread of the context live. A call that finds something to prepare, or
+        that cannot be captured after all, raises BackendError."""
+
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, for arrays of `context`; outputs are written after all that is enqueued there
         before, and before all that is enqueued there later."""
@@ -155,6 +162,10 @@ class NotedGraph:
     @property
     def context(self) -> DeviceContext | None:
         return getattr(self.graph, "context", None)
+
+    @property
+    def capturable(self) -> bool:
+        return getattr(self.graph, "capturable", False)
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         return cast(DeviceGraph, self.graph).run_on_device(feeds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -30,6 +29,7 @@ from .checks import (
 )
 from .graph import BackendStatus, GraphSpec, TensorInfo
 from .ort_session import CPU, import_runtime, installed_twice, open_session
+from .own_context import OwnContext, fits_device
 
 if TYPE_CHECKING:
     from ..ops import DeviceArray, DeviceContext
@@ -84,7 +84,7 @@ class OnnxRuntimeGraph:
     ) -> None:
         """on_device: it has a context on the first GPU, one for each thread."""
         self._session = session
-        self._contexts = threading.local() if on_device else None
+        self._own = OwnContext(0) if on_device else None
         self._names = [info.name for info in spec.outputs]
         self._process = os.getpid()
         self.inputs: tuple[TensorInfo, ...] = spec.inputs
@@ -130,20 +130,19 @@ class OnnxRuntimeGraph:
 
     @property
     def context(self) -> DeviceContext | None:
-        """This thread's: what kernels report belongs to the query that made it."""
-        own = self._contexts
-        if own is None:
+        """This thread's. BackendError in a process from after a fork."""
+        if self._own is None:
             return None
-        if not hasattr(own, "context"):
-            from ..ops.device import DeviceContext
+        check_process(self._process, self.backend)
+        return self._own.get()
 
-            own.context = DeviceContext(0, own_stream=True)
-        found: DeviceContext = own.context
-        return found
+    @property
+    def capturable(self) -> bool:
+        """Its session has a stream of its own."""
+        return False
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, on arrays of `context`: read and written where they are."""
-        check_process(self._process, self.backend)
         context = self.context
         if context is None:
             raise cannot(NAME, "arrays on a device", "a graph that has a context", "one without")
@@ -201,21 +200,10 @@ def open_graph(
         return OnnxRuntimeGraph(session, spec, precision=precision, warnings=_cpu_warnings(spec))
     preload_cuda(runtime)
     session = open_session(runtime, data, spec, [(CUDA, dict(_CUDA_OPTIONS)), CPU], count, NAME)
-    near = fits_device(spec)
+    near = fits_device(spec, 0)
     graph = OnnxRuntimeGraph(session, spec, device=device, precision=precision, on_device=near)
     graph.warm_up()
     return graph
-
-
-def fits_device(spec: GraphSpec) -> bool:
-    """Whether this build has kernels for the GPU, and the graph's shapes are known but for the
-    batch."""
-    tensors = (*spec.inputs, *spec.outputs)
-    if any(info.dtype != "float32" or -1 in info.shape[1:] for info in tensors):
-        return False
-    from ..ops.device import device_state
-
-    return bool(device_state()["devices"])
 
 
 def _cpu_warnings(spec: GraphSpec) -> tuple[str, ...]:

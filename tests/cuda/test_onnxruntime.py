@@ -15,7 +15,8 @@ import pytest
 
 from fsseg_sdk import BackendError, InputError, _kernels, ops
 from fsseg_sdk.backends import GraphSpec, TensorInfo
-from fsseg_sdk.backends.onnxruntime import OnnxRuntimeGraph, fits_device
+from fsseg_sdk.backends.onnxruntime import OnnxRuntimeGraph
+from fsseg_sdk.backends.own_context import fits_device
 from tests.ops.device import has_device
 
 if not has_device() or "emulated" not in _kernels.cuda_reason:
@@ -112,7 +113,16 @@ def test_what_it_does_not_take() -> None:
 
 
 def test_which_graphs_fit() -> None:
-    assert fits_device(SPEC)
+    assert fits_device(SPEC, 0) and not fits_device(SPEC, 1)
     for shape, dtype in (((-1, 3, -1, -1), "float32"), ((1, 3, 4, 6), "float16")):
-        assert not fits_device(GraphSpec("x", (TensorInfo("image", dtype, shape),), SPEC.outputs))
+        spec = GraphSpec("x", (TensorInfo("image", dtype, shape),), SPEC.outputs)
+        assert not fits_device(spec, 0)
     assert isinstance(ops.default_context(), ops.DeviceContext)
+
+
+def test_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = graph(Session())
+    assert not own.capturable
+    monkeypatch.setattr(own, "_process", own._process + 1)
+    with pytest.raises(BackendError, match="loaded before fork"):
+        _ = own.context

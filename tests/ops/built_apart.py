@@ -27,8 +27,9 @@ def main() -> int:
     subprocess.run(made, cwd=ROOT, check=True)
     shutil.rmtree(build / "tests", ignore_errors=True)
     (build / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "__init__.py", build / "tests")
-    for name in ("ops", "cuda"):
+    for name in ("__init__.py", "tiny.py"):
+        shutil.copy(ROOT / "tests" / name, build / "tests")
+    for name in ("ops", "cuda", "tensorrt"):
         shutil.copytree(ROOT / "tests" / name, build / "tests" / name)
     environment = os.environ | {"PYTHONPATH": f"{build / 'lib'}:{build}", "OMP_NUM_THREADS": "1"}
     if preload:

@@ -1,17 +1,19 @@
 /* A CUDA driver without a GPU: memory is malloc, a stream runs what it is given at once, and a
-   captured stream keeps a list that a launch replays. For tests of the code that calls the driver. */
+   captured stream keeps a list that a launch replays. A stream that is none of its own runs things at once, too,
+   and is captured while FSSEG_EMULATED_CAPTURE is set. For tests of the code that calls the driver. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef int result;
-enum { MOST_OPS = 64, CHUNK = 64 };
+enum { MOST_OPS = 64, CHUNK = 256, MOST_STREAMS = 256 };
 typedef void (*callback)(void);
 typedef struct { int kind; void *to; const void *from; size_t size; callback call; } operation;
 typedef struct { int count; operation ops[MOST_OPS]; } list;
 typedef struct { int capturing; list recorded; } stream;
 
 static int devices = 1, integrated = 0, live = 0, retained = 0, pushed = 0, launches = 0, copies = 0;
+static stream *streams[MOST_STREAMS];
 static char failing[64];
 static int failure = 0, after = 0;
 
@@ -26,7 +28,12 @@ int fake_retained(void) { return retained; }
 int fake_pushed(void) { return pushed; }
 int fake_launches(void) { return launches; }
 int fake_copies(void) { return copies; }
-int fake_capturing(stream *s) { return s->capturing; }
+
+static int own(stream *s) {
+  for (int i = 0; i < MOST_STREAMS; i++) if (s && streams[i] == s) return 1;
+  return 0;
+}
+int fake_capturing(stream *s) { return own(s) ? s->capturing : getenv("FSSEG_EMULATED_CAPTURE") != NULL; }
 
 static int failed(const char *name) {
   if (strcmp(name, failing) != 0) return 0;
@@ -36,7 +43,7 @@ static int failed(const char *name) {
 #define CHECK(name) do { int code = failed(name); if (code) return code; } while (0)
 
 static result add(stream *s, operation op) {
-  if (!s->capturing) {
+  if (!own(s) || !s->capturing) {
     if (op.kind == 0) { memcpy(op.to, op.from, op.size); copies++; } else op.call();
     return 0;
   }
@@ -66,7 +73,10 @@ result cuDevicePrimaryCtxRelease_v2(int device) { (void)device; retained--; retu
 result cuCtxPushCurrent_v2(void *context) { CHECK("cuCtxPushCurrent_v2"); if (context != &devices) return 201; pushed++; return 0; }
 result cuCtxPopCurrent_v2(void **context) { *context = &devices; pushed--; return 0; }
 
-static void *take(size_t size) { live++; return calloc(1, size + CHUNK); }
+static void *take(size_t size) {
+  live++; size = size / CHUNK * CHUNK + 2 * CHUNK;
+  return memset(aligned_alloc(CHUNK, size), 0, size);
+}
 result cuMemAlloc_v2(uint64_t *address, size_t size) {
   CHECK("cuMemAlloc_v2"); *address = (uint64_t)(uintptr_t)take(size); return 0;
 }
@@ -84,10 +94,25 @@ result cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, stream *
 result cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, stream *s) {
   CHECK("cuMemcpyDtoHAsync_v2"); operation op = {0, to, (const void *)(uintptr_t)from, size, 0}; return add(s, op);
 }
-result cuStreamCreate(stream **s, unsigned flags) {
-  CHECK("cuStreamCreate"); if (flags != 1) return 1; live++; *s = calloc(1, sizeof **s); return 0;
+result cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, stream *s) {
+  CHECK("cuMemcpyDtoDAsync_v2");
+  operation op = {0, (void *)(uintptr_t)to, (const void *)(uintptr_t)from, size, 0}; return add(s, op);
 }
-result cuStreamDestroy_v2(stream *s) { CHECK("cuStreamDestroy_v2"); live--; free(s); return 0; }
+result cuStreamCreate(stream **s, unsigned flags) {
+  CHECK("cuStreamCreate"); if (flags != 1) return 1;
+  for (int i = 0; i < MOST_STREAMS; i++) if (!streams[i]) {
+    live++; *s = streams[i] = calloc(1, sizeof **s); return 0;
+  }
+  return 2;
+}
+result cuStreamDestroy_v2(stream *s) {
+  CHECK("cuStreamDestroy_v2"); if (!own(s)) return 400;
+  for (int i = 0; i < MOST_STREAMS; i++) if (streams[i] == s) streams[i] = NULL;
+  live--; free(s); return 0;
+}
+result cuStreamIsCapturing(stream *s, int *status) {
+  CHECK("cuStreamIsCapturing"); *status = fake_capturing(s); return 0;
+}
 result cuStreamSynchronize(stream *s) { CHECK("cuStreamSynchronize"); return s->capturing ? 900 : 0; }
 result cuStreamBeginCapture_v2(stream *s, int mode) {
   CHECK("cuStreamBeginCapture_v2"); if (mode != 1) return 1; s->capturing = 1; s->recorded.count = 0; return 0;

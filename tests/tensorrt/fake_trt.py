@@ -297,7 +297,7 @@ class IExecutionContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.addresses[name] = memory
-        return memory != 0
+        return memory != 0 and memory % 256 == 0 and "address" not in self.fake.fail
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         if "execute" in self.fake.fail:

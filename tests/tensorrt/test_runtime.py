@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsseg_sdk.backends import tensorrt
+from fsseg_sdk.backends import tensorrt, tensorrt_rtx
 from fsseg_sdk.backends.graph import Graph, GraphSpec, TensorInfo
 from fsseg_sdk.backends.tensorrt import driver as probe
 from fsseg_sdk.backends.tensorrt.module import Log
@@ -142,6 +142,19 @@ def test_without_a_cuda_graph(install: Install) -> None:
         assert right(graph, images(1))
     assert graph.capture.count == 0
     assert "no CUDA graph could be recorded (the execution refused" in graph.warnings[0]
+
+
+def test_rtx_is_not_recorded(install: Install, driver: Any, monkeypatch: Any) -> None:
+    """It changes its kernels behind a recording."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", install("1.7.1.116"))
+    graph = tensorrt_rtx.open_graph(
+        tiny_onnx(), SPEC, device="cuda", precision="fp32", threads=None
+    )
+    for _ in range(4):
+        assert right(graph, images(1))
+    assert driver.fake_launches() == 0 and graph.warnings == ()
 
 
 @pytest.mark.parametrize("name", ["cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"])

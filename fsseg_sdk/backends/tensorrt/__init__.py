@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BackendError
+from ...errors import BackendError, KernelError
 from ..graph import BackendStatus, GraphSpec
 from .driver import choose_device, probe_driver
 from .module import find_module
@@ -69,15 +69,20 @@ def probe(
 def probe_backend(
     name: str, data: bytes, spec: GraphSpec, feeds: Mapping[str, NDArray[Any]], device: str
 ) -> BackendStatus:
-    """`probe` for the backend `name`, "tensorrt" or "tensorrt-rtx". Raises InputError for settings
+    """`probe` for the backend `name`, "tensorrt" or "tensorrt-rtx"; on arrays of the device, too,
+    where it takes those. Raises InputError for settings
     in the environment that are out of range."""
     version: str | None = None
     try:
         choose_device(device, name)
         version = str(find_module(name).__version__)
         graph = open_engine(name, data, spec, device=device, precision="auto")
-        right = np.array_equal(graph.run(feeds)["features"], feeds["image"] + 1)
-    except BackendError as error:
+        made = [graph.run(feeds)["features"]]
+        if (context := graph.context) is not None:
+            arrays = {name: context.array(array) for name, array in feeds.items()}
+            made.append(graph.run_on_device(arrays)["features"].to_host())
+        right = all(np.array_equal(features, feeds["image"] + 1) for features in made)
+    except (BackendError, KernelError) as error:
         return BackendStatus(name, False, str(error), version, device, PRECISIONS)
     reason = "" if right else "it computes 1 + 1 wrongly on this machine"
     return BackendStatus(name, right, reason, version, device, PRECISIONS)

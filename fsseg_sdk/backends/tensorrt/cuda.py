@@ -37,9 +37,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemHostGetDevicePointer_v2": (ctypes.POINTER(_ADDRESS), _POINTER, ctypes.c_uint),
     "cuMemcpyHtoDAsync_v2": (_ADDRESS, _POINTER, _SIZE, _POINTER),
     "cuMemcpyDtoHAsync_v2": (_POINTER, _ADDRESS, _SIZE, _POINTER),
+    "cuMemcpyDtoDAsync_v2": (_ADDRESS, _ADDRESS, _SIZE, _POINTER),
     "cuStreamCreate": (ctypes.POINTER(_POINTER), ctypes.c_uint),
     "cuStreamDestroy_v2": (_POINTER,),
     "cuStreamSynchronize": (_POINTER,),
+    "cuStreamIsCapturing": (_POINTER, ctypes.POINTER(ctypes.c_int)),
     "cuStreamBeginCapture_v2": (_POINTER, ctypes.c_int),
     "cuStreamEndCapture": (_POINTER, ctypes.POINTER(_POINTER)),
     "cuGraphInstantiateWithFlags": (ctypes.POINTER(_POINTER), _POINTER, ctypes.c_uint64),
@@ -123,6 +125,9 @@ class Cuda:
     def copy_to_host(self, pointer: int, address: int, size: int, stream: int) -> None:
         self._call("cuMemcpyDtoHAsync_v2", pointer, address, size, stream)
 
+    def copy_on_device(self, to: int, address: int, size: int, stream: int) -> None:
+        self._call("cuMemcpyDtoDAsync_v2", to, address, size, stream)
+
     def create_stream(self) -> int:
         stream = _POINTER()
         self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
@@ -134,6 +139,12 @@ class Cuda:
     def synchronize(self, stream: int) -> None:
         """Waits for the stream; what failed on the device is raised here."""
         self._call("cuStreamSynchronize", stream)
+
+    def captures(self, stream: int) -> bool:
+        """Whether a CUDA graph is being recorded of what is put on the stream."""
+        status = ctypes.c_int()
+        self._call("cuStreamIsCapturing", stream, ctypes.byref(status))
+        return status.value != 0
 
     def begin_capture(self, stream: int) -> None:
         self._call("cuStreamBeginCapture_v2", stream, _CAPTURE_THREAD_LOCAL)

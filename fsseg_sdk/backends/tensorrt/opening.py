@@ -11,14 +11,15 @@ from pathlib import Path
 from ...engines import Built, EngineCache, EngineKey, Obtained
 from ...errors import BackendError
 from ..graph import GraphSpec
+from ..own_context import fits_device
 from .api import Module
 from .cuda import Cuda
 from .driver import Device, choose_device, no_device, system_name
+from .execution import load_engine
 from .module import find_module
 from .options import BuildOptions, profiles_of, read_options
 from .plans import Progress, build_plan
 from .runtime import TensorRtGraph
-from .session import load_engine
 
 __all__ = ["COMPUTES", "build_engine", "engine_key", "obtain_engine", "open_engine", "precision_of"]
 
@@ -154,12 +155,12 @@ def open_engine(
             return TensorRtGraph(
                 trt,
                 loaded,
-                cuda,
                 spec,
                 backend=backend,
                 device="cuda" if place.ordinal == 0 else f"cuda:{place.ordinal}",
                 precision=chosen,
                 batch=options.batch,
+                on_device=fits_device(spec, place.ordinal),
             )
         # The header fits, and TensorRT still refuses: built once more, and then it is an error.
         refused = f"TensorRT refused it: {loaded}"
