@@ -130,6 +130,13 @@ class DeviceGraph(Graph, Protocol):
     def context(self) -> DeviceContext | None:
         """Whose arrays it takes and gives. Several threads may use it at once."""
 
+    @property
+    def capturable(self) -> bool:
+        """Whether `run_on_device` may be called while a CUDA graph of the context's stream is
+        recorded, from a thread's third call with the same shapes on. It waits for nothing then,
+        copies nothing from the host, reads and writes the same memory in each replay, and each
+        thread has a context of its own. Graphs without it are not."""
+
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, for arrays of `context`; outputs are written after all that is enqueued there
         before, and before all that is enqueued there later."""
@@ -155,6 +162,10 @@ class NotedGraph:
     @property
     def context(self) -> DeviceContext | None:
         return getattr(self.graph, "context", None)
+
+    @property
+    def capturable(self) -> bool:
+        return getattr(self.graph, "capturable", False)
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         return cast(DeviceGraph, self.graph).run_on_device(feeds)

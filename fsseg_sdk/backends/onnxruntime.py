@@ -71,6 +71,8 @@ _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}
 class OnnxRuntimeGraph:
     """A graph in an ONNX Runtime session. Immutable; `run` may be called from many threads."""
 
+    capturable = False  # the session works on a stream of its own, and is waited for
+
     def __init__(
         self,
         session: Any,
