@@ -97,6 +97,10 @@ void replay(RecordedGraph &graph) {
                                                                 : "one before or in its recording",
                     "Call it behind `with context.record() as graph:`.");
     }
+    if (graph.place()->capturing(false)) {
+        throw Wrong("replay", "a stream that is not captured", "one that is",
+                    "Call what the graph does in the recording itself.");
+    }
     py::gil_scoped_release release;
     graph.replay();
 }

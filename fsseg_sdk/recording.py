@@ -67,15 +67,16 @@ class Recordings:
     ) -> Ran[T]:
         """``work(frames)``, recorded the third time that the key comes, and replayed from then on.
 
-        key: the same for the same work, frames of the same shape and dtype among it. work enqueues
-        on the context alone. A recording that fails is none: the work is done as before, `failed`
-        says why, and there is no other attempt.
+        frames: uint8, of the host or of the device. key: the same for the same work on frames of
+        the same shapes. work enqueues on the context alone. A recording that fails is none: the
+        work is done as before, `failed` says why, and there is no other attempt.
         """
         if self.failed:
             return Ran(work(frames))
         own = self._of_thread()
-        found = own.setdefault((context.stream, key), _Recorded())
-        own.move_to_end((context.stream, key))
+        all_of_it = (context.stream, key, *(tuple(frame.shape) for frame in frames))
+        found = own.setdefault(all_of_it, _Recorded())
+        own.move_to_end(all_of_it)
         while len(own) > MOST:
             own.popitem(last=False)
         if found.graph is None:

@@ -43,7 +43,7 @@ class Task:
     state: State
     fitted: Fitted
     notes: tuple[str, ...] = ()
-    recordings: Recordings = field(default_factory=Recordings, repr=False)
+    recordings: Recordings = field(default_factory=Recordings, init=False, repr=False)
 
     @classmethod
     def fit(

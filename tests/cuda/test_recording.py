@@ -163,6 +163,12 @@ def test_arrays_of_the_host_end_a_recording(context: Any) -> None:
     fails(context, lambda: ops.linear_match(features, WEIGHTS, BIAS), InputError, "of the device")
 
 
+def test_a_replay_cannot_be_recorded(context: Any) -> None:
+    recorded = Recorded(context)
+    fails(context, recorded.graph.replay, InputError, "not captured")
+    assert recorded.right(2)
+
+
 def test_a_failure_that_nobody_raised(context: Any) -> None:
     def quiet() -> None:
         with pytest.raises(KernelError):
@@ -258,6 +264,21 @@ def test_memory_of_a_graph_comes_back(context: Any) -> None:
     assert {scores, labels} == {array.pointer for array in found}
     del found
     assert context.trim() > 0 and context.held < before
+
+
+def test_memory_that_no_op_saw_is_the_graphs_too(context: Any) -> None:
+    first = context.empty((64,))
+    pointer = first.pointer
+    del first  # idle: the recording takes it
+    with context.record() as graph:
+        taken = context.empty((64,))
+        assert taken.pointer == pointer
+        del taken
+    assert context.empty((64,)).pointer != pointer
+    graph.replay()
+    del graph
+    gc.collect()
+    assert pointer in [array.pointer for array in [context.empty((64,)) for _ in range(2)]]
 
 
 def test_a_graph_keeps_what_it_was_given(context: Any) -> None:

@@ -233,6 +233,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) {
     return said(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t stream) {
+    const cudaError_t error = emulation::unless_captured(stream); // stricter than CUDA may be
+    if (error != cudaSuccess) { return error; }
     return emulation::enqueue(stream, [all = ready->work] {
         for (const auto &work : *all) { work(); }
     });
