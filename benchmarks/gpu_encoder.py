@@ -77,8 +77,10 @@ def features_of(encoder: Any, image: torch.Tensor, dtype: torch.dtype) -> torch.
 class DeviceEncoder:
     """The encoder behind the SDK's protocol of graphs that run on arrays of a device.
 
-    A batch length is captured as one CUDA graph when it comes first. For one thread. Features are
-    handed out in float32, as the protocol describes them, whatever the encoder computes in.
+    A batch length is captured as one CUDA graph when it comes first. Where the SDK records a query
+    itself, the encoder is called in that recording, its memory from a pool of torch's that serves
+    nothing else: between replays nobody else gets it. For one thread. Features are handed out in
+    float32, as the protocol describes them, whatever the encoder computes in.
     """
 
     backend, device = "torch", "cuda"
@@ -86,6 +88,8 @@ class DeviceEncoder:
     def __init__(self, encoder: Any, dtype: torch.dtype, where: Device, side: int) -> None:
         self.encoder, self.dtype, self.where, self.context = encoder, dtype, where, where.context
         self.precision = SHORT[dtype]
+        self.capturable = not where.emulated and hasattr(torch.cuda, "use_mem_pool")
+        self._pool: Any = torch.cuda.MemPool() if self.capturable else None
         self._captured: dict[int, tuple[Any, torch.Tensor, torch.Tensor]] = {}
         shape = self._features(torch.zeros(1, 3, side, side, device=where.kind)).shape
         self.inputs = (TensorInfo("image", "float32", (-1, 3, side, side)),)
@@ -99,6 +103,10 @@ class DeviceEncoder:
         image = self.where.tensor(feeds["image"])
         if self.where.emulated:
             return {"features": self.where.array(self._features(image).float())}
+        if self.capturable and torch.cuda.is_current_stream_capturing():
+            with torch.cuda.use_mem_pool(self._pool):
+                made = self._features(image).float()
+            return {"features": self.where.array(made)}
         found = self._captured.get(len(image))
         if found is None:
             given = image.clone()

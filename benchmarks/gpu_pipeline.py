@@ -43,7 +43,8 @@ BASELINES = (
     "off, cuDNN's own choice of algorithms. 'eager' is the published form in the same dtype: norms "
     "not folded, planes first, torch's antialiased resizing, cosine_similarity for each prototype, "
     "interpolate and argmax, one picture after another, labels copied to the host. "
-    "Through Segmenter features are float32; 'device frames': frames and labels stay on the device."
+    "Through Segmenter features are float32; 'device frames': frames and labels stay on the "
+    "device; 'graph': the SDK has recorded the query, or its encoder, and replays that."
 )
 
 
@@ -216,7 +217,8 @@ class Bench:
             kinds = {"": ([self.pictures.query], "host"), ", device frames": ([frame], "device")}
             for batch, (kind, (one, output)) in product(self.form.batches, kinds.items()):
                 call = partial(task.segment_batch, one * batch, batch=batch, output=output)
-                results = call()
+                for _ in range(3):  # the third is recorded and replayed
+                    results = call()
                 least = min(overlap(_on_host(r.raw_labels), expected) for r in results)
                 row: dict[str, Any] = {
                     "method": f"Segmenter, {method}{kind}",
@@ -227,7 +229,10 @@ class Bench:
                     "object": float((expected == 1).mean()),
                     "right": least >= (LEAST[SHORT[dtype]] if not self.device.emulated else 0.9),
                     "warnings": list(results[0].warnings),
+                    "replayed": results[0].places.get("replayed", ""),
                 }
+                if row["replayed"]:
+                    row["method"] += ", graph"
                 if self.device.timed:
                     row["end_to_end_s"] = wall(partial(_waited, self.device, call), batch)
                     row["fps"] = 1 / row["end_to_end_s"]
@@ -313,7 +318,7 @@ def _verdicts(row: dict[str, Any], alone: float | None) -> list[str]:
     found: list[str] = []
     if "fps" not in row or row["size"] != "473x473":
         return found
-    method = row["method"].removeprefix("Segmenter, ").removesuffix(", device frames")
+    method = row["method"].removeprefix("Segmenter, ").partition(",")[0]
     if row["dtype"] == "fp16" and row["batch"] == 1:
         found.append(asked(f"{FPS[method]:.0f} FPS", row["fps"] >= FPS[method]))
         if method == "panet" and "beside_s" in row:

@@ -3,6 +3,7 @@
 #ifdef FSSEG_CUDA
 #include "bound_learning.h"
 #include "bound_ops.h"
+#include "cuda/graph.h"
 #include "cuda/planes.h"
 #include "device_arrays.h"
 #include "device_exchange.h"
@@ -34,7 +35,9 @@ void translate(std::exception_ptr thrown) {
         const char *remedy =
             absent        ? "Install NVIDIA's driver for this version of CUDA, or use the CPU."
             : code == 209 ? "Build for it: FSSEG_CUDA_ARCHITECTURES names what is built."
-                          : "See `fsseg doctor`; report it if the device is there.";
+            : code >= 900 && code < 910 ? "In a recording only enqueue: bring arrays to the device "
+                                          "before it, read behind it."
+                                        : "See `fsseg doctor`; report it if the device is there.";
         raise("KernelError", "CUDA", "a call that works", error.what(), remedy);
     }
 }
@@ -64,6 +67,42 @@ void blend_op(Array into, const Array &other, float factor, float other_factor) 
                               {other.shape(0), other.shape(1), other.shape(2), other.shape(3)});
     const BlendArgs args{to, from, factor, other_factor, other.size()};
     running(into, [&](fsseg::Device) { return finished(blend(args)); });
+}
+
+using Graph = std::shared_ptr<RecordedGraph>;
+
+Graph recorded(const Shared &place) {
+    if (place->stream == nullptr || place->stream == cudaStreamLegacy) {
+        throw Wrong("record", "a context with a stream of its own", "CUDA's legacy default stream",
+                    "Make it with own_stream=True, or with the stream of somebody else.");
+    }
+    return std::make_shared<RecordedGraph>(place);
+}
+
+void begin(RecordedGraph &graph) {
+    if (graph.state() != RecordedGraph::State::fresh || graph.place()->capturing(false)) {
+        throw Wrong("record", "a new graph, of a stream that is not captured",
+                    graph.state() == RecordedGraph::State::fresh ? "a stream that is"
+                                                                 : "one that has been used",
+                    "Call context.record() for each, one after the other.");
+    }
+    py::gil_scoped_release release;
+    graph.begin();
+}
+
+void replay(RecordedGraph &graph) {
+    if (graph.state() != RecordedGraph::State::ready) {
+        throw Wrong("replay", "a graph whose recording has ended well",
+                    graph.state() == RecordedGraph::State::over ? "one whose recording failed"
+                                                                : "one before or in its recording",
+                    "Call it behind `with context.record() as graph:`.");
+    }
+    if (graph.place()->capturing(false)) {
+        throw Wrong("replay", "a stream that is not captured", "one that is",
+                    "Call what the graph does in the recording itself.");
+    }
+    py::gil_scoped_release release;
+    graph.replay();
 }
 
 py::list devices() {
@@ -132,6 +171,17 @@ void bind(py::module_ &parent) {
                 return place.trim();
             },
             "Gives the unused memory of the pool back to the device; how many bytes that were.")
+        .def("record", &recorded,
+             "A RecordedGraph of what is enqueued on the context in `with context.record() as "
+             "graph:`.\n\n"
+             "Nothing of that is done before graph.replay(). Call it twice before, so that the "
+             "pool holds what it\n"
+             "needs. In the recording the context is for this thread alone, all arrays must be on "
+             "the device\n"
+             "already, and nothing may be waited for. Raises InputError (the legacy default stream "
+             "cannot be\n"
+             "recorded); at the end KernelError, with what CUDA says was not allowed: the context "
+             "works on.")
         .def("synchronize", &synchronize,
              "Waits for the stream; raises what DeviceArray.to_host would.")
         .def("array", &upload, py::arg("values"), py::arg("dtype") = py::none(),
@@ -186,6 +236,11 @@ void bind(py::module_ &parent) {
         .def_property_readonly("stream", [](const Array &a) { return stream_number(a.place()); })
         .def("contiguous", &contiguous,
              "The array itself where it is contiguous, else a copy that is.")
+        .def("write", &write, py::arg("values"),
+             "Copies values into the array, on its context's stream.\n\n"
+             "values: a numpy array (for bfloat16: float32) or a device array of the same shape "
+             "and dtype. Raises\n"
+             "InputError for others, and for an array that is not contiguous or only read.")
         .def("to_host", &to_host,
              "A copy as a numpy array (of bfloat16: float32), when the device has come so far.\n\n"
              "Raises InputError: an op of this context met a value that is not finite (or a "
@@ -222,6 +277,33 @@ void bind(py::module_ &parent) {
             }
             return "DeviceArray([" + shape + "], " + name_of(a.type) + ", device " +
                    std::to_string(a.place().device) + ")";
+        });
+
+    py::class_<RecordedGraph, Graph>(
+        m, "RecordedGraph",
+        "What was enqueued on a context while it was recorded: DeviceContext.record.\n\n"
+        "It holds the memory of all arrays that ops made or were given in between; replays read "
+        "and write them where\n"
+        "they are: DeviceArray.write brings new values. When it ends, its memory goes back to the "
+        "pool.")
+        .def_property_readonly("context", [](const RecordedGraph &graph) { return graph.place(); })
+        .def("replay", &replay,
+             "Enqueues all of it again. Raises KernelError (the device is lost), InputError "
+             "(nothing was recorded).")
+        .def("__enter__",
+             [](const Graph &graph) {
+                 begin(*graph);
+                 return graph;
+             })
+        .def("__exit__", [](RecordedGraph &graph, const py::object &error, const py::object &,
+                            const py::object &) {
+            const bool failed = !error.is_none();
+            py::gil_scoped_release release;
+            if (failed) {
+                graph.abandon();
+            } else {
+                graph.end();
+            }
         });
 
     m.attr("not_finite") = static_cast<int>(not_finite);

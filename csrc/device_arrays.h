@@ -88,29 +88,46 @@ inline uint16_t rounded_to_bf16(float value) {
     return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+// Values of the host as the device gets them: contiguous, of the type.
+struct Values {
+    Values(const py::array &values, Type type) {
+        const bool wide = type == Type::bf16;
+        host = values.attr("astype")(wide ? "float32" : name_of(type), py::arg("order") = "C",
+                                     py::arg("copy") = false);
+        if (wide) {
+            const float *floats = static_cast<const float *>(host.data());
+            narrow.resize(static_cast<size_t>(host.size()));
+            for (size_t i = 0; i < narrow.size(); ++i) { narrow[i] = rounded_to_bf16(floats[i]); }
+        }
+    }
+    const void *data() const { return narrow.empty() ? host.data() : narrow.data(); }
+    py::array host;
+    std::vector<uint16_t> narrow;
+};
+
+// From pageable memory: it may change as soon as the call returns.
+inline void fill(const Array &array, const Values &values) {
+    const size_t bytes = static_cast<size_t>(array.size() * array.itemsize());
+    if (bytes == 0) { return; }
+    Place &place = array.place();
+    if (place.capturing(false)) { // a replay would read what is there by then
+        throw Wrong("values", "arrays of the device while a graph is recorded", "one of the host",
+                    "Copy it before the recording: context.array.");
+    }
+    const void *from = values.data();
+    without_gil(place, [&] {
+        check(cudaMemcpyAsync(array.begin, from, bytes, cudaMemcpyHostToDevice, place.stream),
+              "copy");
+    });
+}
+
 inline Array upload(const Shared &place, const py::array &values,
                     const std::optional<std::string> &dtype) {
     const std::string own = py::str(values.dtype().attr("name"));
     const Type type = type_of_name(dtype ? *dtype : own == "bool" ? "uint8" : own);
-    const bool wide = type == Type::bf16;
-    const py::array host = values.attr("astype")(wide ? "float32" : name_of(type),
-                                                 py::arg("order") = "C", py::arg("copy") = false);
-    std::vector<uint16_t> narrow;
-    const void *from = host.data();
-    if (wide) {
-        const float *floats = static_cast<const float *>(host.data());
-        narrow.resize(static_cast<size_t>(host.size()));
-        for (size_t i = 0; i < narrow.size(); ++i) { narrow[i] = rounded_to_bf16(floats[i]); }
-        from = narrow.data();
-    }
+    const Values host(values, type);
     Array array = empty(place, {values.shape(), values.shape() + values.ndim()}, type);
-    const size_t bytes = static_cast<size_t>(array.size() * array.itemsize());
-    if (bytes > 0) { // from pageable memory: it may change as soon as the call returns
-        without_gil(*place, [&] {
-            check(cudaMemcpyAsync(array.begin, from, bytes, cudaMemcpyHostToDevice, place->stream),
-                  "copy");
-        });
-    }
+    fill(array, host);
     return array;
 }
 
@@ -127,24 +144,39 @@ inline Array upload_numbers(const Shared &place, const py::array &values, int64_
     return array;
 }
 
-// ---- device to host ----
-inline Array contiguous(const Array &array) {
-    if (is_contiguous(array)) { return array; }
-    CopyArgs args{
-        array.begin, nullptr, static_cast<size_t>(array.itemsize()), {1, 1, 1, 1}, {0, 0, 0, 0}};
-    if (array.ndim() > 4) {
+// ---- on the device ----
+inline void copy(const Array &from, const Array &to) { // to: contiguous, of the same type and shape
+    if (from.ndim() > 4 && !is_contiguous(from)) {
         throw Wrong("array", "4 axes or fewer", "more", "Copy it to the host.");
     }
-    for (int axis = 0, to = 4 - array.ndim(); axis < array.ndim(); ++axis, ++to) {
-        args.size[to] = array.shape(axis);
-        args.stride[to] = array.steps[static_cast<size_t>(axis)];
+    in_one_place(to, from);
+    const size_t bytes = static_cast<size_t>(from.size() * from.itemsize());
+    if (bytes == 0) { return; }
+    if (is_contiguous(from)) {
+        without_gil(to.place(), [&] {
+            check(cudaMemcpyAsync(to.begin, from.begin, bytes, cudaMemcpyDeviceToDevice,
+                                  to.place().stream),
+                  "copy");
+        });
+        return;
     }
+    CopyArgs args{
+        from.begin, to.begin, static_cast<size_t>(from.itemsize()), {1, 1, 1, 1}, {0, 0, 0, 0}};
+    for (int axis = 0, last = 4 - from.ndim(); axis < from.ndim(); ++axis, ++last) {
+        args.size[last] = from.shape(axis);
+        args.stride[last] = from.steps[static_cast<size_t>(axis)];
+    }
+    without_gil(to.place(), [&] { return finished(copy_strided(args)); });
+}
+
+inline Array contiguous(const Array &array) {
+    if (is_contiguous(array)) { return array; }
     Array result = empty(array.memory->place, array.sizes, array.type);
-    args.to = result.begin;
-    without_gil(array.place(), [&] { return finished(copy_strided(args)); });
+    copy(array, result);
     return result;
 }
 
+// ---- device to host ----
 inline py::array fetch(const Array &given,
                        int *report) { // bfloat16 as float32; report: null leaves it there
     const Array array = contiguous(given);

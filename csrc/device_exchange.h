@@ -140,6 +140,43 @@ inline Array from_context(const Shared &place, const Array &array, const std::st
     return seen;
 }
 
+// Values of the host, or of a device array, into the array.
+inline void write(const Array &array, const py::object &values) {
+    const bool there = py::isinstance<Array>(values);
+    if (!there && !py::isinstance<py::array>(values)) {
+        throw Wrong("values", "a numpy array or a DeviceArray",
+                    py::str(py::type::of(values).attr("__name__")), "Pass one.");
+    }
+    const py::array host = there ? py::array() : py::cast<py::array>(values);
+    const std::string own =
+        there ? name_of(values.cast<const Array &>().type) : py::str(host.dtype().attr("name"));
+    const char *wanted = !there && array.type == Type::bf16 ? "float32" : name_of(array.type);
+    const std::vector<int64_t> sizes =
+        there ? values.cast<const Array &>().sizes
+              : std::vector<int64_t>(host.shape(), host.shape() + host.ndim());
+    if (!array.writeable || !is_contiguous(array)) {
+        throw Wrong("write", "a contiguous array that may be written",
+                    array.writeable ? "one with gaps" : "one that is only read",
+                    "Write into one of context.empty or context.array.");
+    }
+    if (own != wanted || sizes != array.sizes) {
+        const auto words = [](const std::string &type, const std::vector<int64_t> &shape) {
+            std::string text;
+            for (int64_t size : shape) {
+                text += (text.empty() ? "" : ", ") + std::to_string(size);
+            }
+            return type + " [" + text + "]";
+        };
+        throw Wrong("values", words(wanted, array.sizes), words(own, sizes),
+                    "Convert them, or make another array.");
+    }
+    if (there) {
+        copy(from_context(array.memory->place, values.cast<const Array &>(), "values"), array);
+    } else {
+        fill(array, Values(host, array.type));
+    }
+}
+
 // ---- arrays to others ----
 struct Lent {
     dlpack::ManagedTensor managed;

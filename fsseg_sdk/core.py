@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from time import perf_counter
 from typing import Any, cast
@@ -17,44 +17,21 @@ from .backends import Graph
 from .encoder import Encoded, Encoder
 from .errors import InputError
 from .image import Picture
-from .methods import AuxiliaryMethod, Fitted, Method, Shots, State, combine
+from .methods import AuxiliaryMethod, Fitted, Match, Method, Shots, State, combine
 from .preprocess import Geometry, masked, plan, preprocess
+from .recording import Ran, Recordings
+from .score_map import ScoreMap, covered
 from .support import Shot, Support
 from .tiling import Tile, Tiling, plan_tiles, stitch
 
 __all__ = ["Core", "ScoreMap", "covered"]
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreMap:
-    """A query's scores on a grid: logits [P, h, w] float32, and how that grid lies over the
-    picture. evidence: [N+1, h, w], of presence. timings: milliseconds by stage. labels: [1, H, W]
-    uint8 on the device where the query was matched; None: still to be made, on the host. places:
-    the device where preprocess, encoder, match and label run."""
-
-    logits: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-    geometry: Geometry
-    warnings: tuple[str, ...]
-    timings: dict[str, float]
-    labels: Any = None
-    places: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def extent(self) -> tuple[float, float]:
-        """Cells that the picture covers, from the top left."""
-        return self.geometry.extent((self.logits.shape[1], self.logits.shape[2]))
-
-
 _MATCHED_ON_CPU = (
     "features were copied from the GPU and matched on the CPU, as this method and tiles are"
 )
 
-
-def covered(logits: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
-    """The cells of logits [N+1, h, w] that show any of the picture."""
-    rows, columns = geometry.extent((logits.shape[1], logits.shape[2]))
-    return logits[:, : math.ceil(rows), : math.ceil(columns)]
+_NOT_RECORDED = "queries of this thread are enqueued step by step, as no CUDA graph can be recorded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +167,15 @@ class Core:
         return weights * np.float32(extent[0] * extent[1] / (height * width))
 
     def match(
-        self, fitted: Fitted, pictures: Sequence[Picture], tile: Tile, batch: int | None
+        self,
+        fitted: Fitted,
+        pictures: Sequence[Picture],
+        tile: Tile,
+        batch: int | None,
+        recordings: Recordings,
     ) -> Iterator[ScoreMap]:
-        """Scores of each picture, in order, `batch` encoded at a time."""
+        """Scores of each picture, in order, `batch` encoded at a time. recordings: of `fitted`
+        alone."""
         step = self.encoder.choose_batch(batch)
         encoder = self.encoder
         plans = [plan_tiles(p.size, encoder.input_size, encoder.grid, tile) for p in pictures]
@@ -201,16 +184,18 @@ class Core:
             if whole:
                 alike = [picture for picture, _ in members]
                 for first in range(0, len(alike), step):
-                    yield from self._match_whole(fitted, alike[first : first + step])
+                    yield from self._match_whole(fitted, alike[first : first + step], recordings)
                 continue
             for picture, tiling in members:
                 if tiling is not None:
                     yield self._match_tiles(fitted, picture, tiling, step)
 
-    def _match_whole(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
+    def _match_whole(
+        self, fitted: Fitted, pictures: Sequence[Picture], recordings: Recordings
+    ) -> Iterator[ScoreMap]:
         on_device = self.encoder.context is not None
         if on_device and "on_device" in self.method.properties:
-            yield from self._match_on_device(fitted, pictures)
+            yield from self._match_on_device(fitted, pictures, recordings)
             return
         encoded = self.encoder.encode(pictures)
         begin = perf_counter()
@@ -229,31 +214,63 @@ class Core:
                 places=self.places("cpu"),
             )
 
-    def _match_on_device(self, fitted: Fitted, pictures: Sequence[Picture]) -> Iterator[ScoreMap]:
+    def _match_on_device(
+        self, fitted: Fitted, pictures: Sequence[Picture], recordings: Recordings
+    ) -> Iterator[ScoreMap]:
         """All of a batch is enqueued before anything is waited for; the waiting is part of
-        "match"."""
-        encoded = self.encoder.encode(pictures, stay=True)
+        "match". Where the encoder allows it, what needs no look at a result is recorded."""
         begin = perf_counter()
-        extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
-        match = fitted.match(encoded.features, extents, threads=self.threads)
-        logits, evidence = match.logits, match.evidence
-        labels = [
-            ops.upsample_argmax(logits[i : i + 1], g.image_size, extents[i], fitted.planes)
-            for i, g in enumerate(encoded.geometries)
-        ]
-        shown = _copied(logits)
-        judged = shown if evidence is None else _copied(evidence)
+        encoder, frames = self.encoder, [picture.pixels for picture in pictures]
+        geometries = encoder.plans(pictures)
+        whole = "capturable" in self.method.properties
+        work = partial(self._enqueue, fitted, geometries, whole)
+        context = encoder.context
+        if context is not None and encoder.capturable:
+            ran = recordings.run(context, tuple(p.size for p in pictures), frames, work)
+        else:
+            ran = Ran(work(frames))
+        encoded, found = ran.made
+        if ran.replayed:
+            seconds = ran.written - begin, ran.enqueued - ran.written
+            encoded = Encoded(encoded.features, geometries, *seconds)
+        begin = perf_counter()
+        match, labels = found or self._matched(fitted, encoded)
+        shown = _copied(match.logits)
+        judged = shown if match.evidence is None else _copied(match.evidence)
+        if found and ran.replayed:  # the next replay overwrites them
+            labels = [_duplicate(label) for label in labels]
         timings = _shared(encoded, perf_counter() - begin)
-        for index, geometry in enumerate(encoded.geometries):
+        places = self.places(encoder.graph.device)
+        if ran.replayed:
+            places["replayed"] = ", ".join([*places] if whole else [*places][:2])
+        failed = (f"{_NOT_RECORDED}: {recordings.failed}",) if recordings.failed else ()
+        for index, geometry in enumerate(geometries):
             yield ScoreMap(
                 logits=shown[index],
                 evidence=judged[index],
                 geometry=geometry,
-                warnings=match.warnings[index] if match.warnings else (),
+                warnings=(match.warnings[index] if match.warnings else ()) + failed,
                 timings=dict(timings),
                 labels=labels[index],
-                places=self.places(self.encoder.graph.device),
+                places=places,
             )
+
+    def _enqueue(
+        self, fitted: Fitted, geometries: Sequence[Geometry], whole: bool, frames: Sequence[Any]
+    ) -> tuple[Encoded, tuple[Match, list[Any]] | None]:
+        """Features of these frames; if whole, their match and labels, too."""
+        encoded = self.encoder.on_device(frames, geometries)
+        return encoded, self._matched(fitted, encoded) if whole else None
+
+    def _matched(self, fitted: Fitted, encoded: Encoded) -> tuple[Match, list[Any]]:
+        """The match on a device, and the labels [1, H, W] of each picture."""
+        extents = [geometry.extent(self.encoder.grid) for geometry in encoded.geometries]
+        match = fitted.match(encoded.features, extents, threads=self.threads)
+        labels = [
+            ops.upsample_argmax(match.logits[i : i + 1], g.image_size, extents[i], fitted.planes)
+            for i, g in enumerate(encoded.geometries)
+        ]
+        return match, labels
 
     def places(self, matched: str) -> dict[str, str]:
         """The device of each stage; matched: that of the method and of the labels."""
@@ -307,3 +324,9 @@ def _shared(encoded: Encoded, match_seconds: float) -> dict[str, float]:
 def _copied(array: Any) -> NDArray[np.float32]:
     """Of a device, with what its kernels have to say about their inputs."""
     return np.asarray(array.to_host(), np.float32)
+
+
+def _duplicate(labels: Any) -> Any:
+    copy = labels.context.empty(labels.shape, labels.dtype)
+    copy.write(labels)
+    return copy

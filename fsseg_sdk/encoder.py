@@ -16,7 +16,7 @@ from .image import Picture
 from .preprocess import Geometry, Kind, plan, preprocess
 
 if TYPE_CHECKING:
-    from .ops import DeviceArray, DeviceContext
+    from .ops import DeviceContext
 
 __all__ = ["Encoded", "Encoder"]
 
@@ -66,17 +66,24 @@ class Encoder:
         """Where pictures are preprocessed and features come out; None: in the host's memory."""
         return getattr(self.graph, "context", None)
 
-    def encode(
-        self, pictures: Sequence[Picture], kind: Kind | None = None, *, stay: bool = False
-    ) -> Encoded:
-        """Features of these pictures in one call. kind: another geometry than usual. stay: leave
-        features where they come out; else they are numpy."""
+    @property
+    def capturable(self) -> bool:
+        """Whether what `on_device` enqueues may be recorded as a CUDA graph."""
+        return self.context is not None and getattr(self.graph, "capturable", False)
+
+    def plans(self, pictures: Sequence[Picture], kind: Kind | None = None) -> tuple[Geometry, ...]:
+        """How each picture lies in the input. kind: another geometry than usual."""
+        return tuple(plan(kind or self.geometry, p.size, self.input_size) for p in pictures)
+
+    def encode(self, pictures: Sequence[Picture], kind: Kind | None = None) -> Encoded:
+        """Features of these pictures in one call, in numpy. kind: another geometry than usual."""
         begin = perf_counter()
-        geometries = tuple(plan(kind or self.geometry, p.size, self.input_size) for p in pictures)
+        geometries = self.plans(pictures, kind)
         if self.context is not None:
-            made, middle = self._on_device(pictures, geometries, self.context)
+            made = self.on_device([p.pixels for p in pictures], geometries)
+            middle = begin + made.preprocess_seconds
             # Halves are for the device's kernels alone.
-            features = made if stay else np.asarray(made.to_host(), np.float32)
+            features = np.asarray(made.features.to_host(), np.float32)
             return Encoded(features, geometries, middle - begin, perf_counter() - middle)
         inputs = [
             preprocess(picture, geometry, self.mean, self.std, threads=self.threads)
@@ -87,23 +94,24 @@ class Encoder:
         features = self._run(tensor)
         return Encoded(features, geometries, middle - begin, perf_counter() - middle)
 
-    def _on_device(
-        self, pictures: Sequence[Picture], geometries: Sequence[Geometry], context: DeviceContext
-    ) -> tuple[DeviceArray, float]:
-        """Features, and when the encoder's turn came. A frame of the host is copied once, one of
-        the device is read where it is."""
+    def on_device(self, frames: Sequence[Any], geometries: Sequence[Geometry]) -> Encoded:
+        """Features of uint8 frames [H, W, 3] that stay on the device; nothing waits. A frame of the
+        host is copied once, one of the device is read where it is."""
         from .ops import preprocess_all
 
-        fixed, count = self.graph.inputs[0].shape[0], len(pictures)
-        fill = max(0, fixed - count)  # a graph with a fixed batch: the last picture again
-        shown = [*(p.pixels for p in pictures), *[pictures[-1].pixels] * fill]
-        contents = [g.content for g in (*geometries, *[geometries[-1]] * fill)]
-        tensor = preprocess_all(shown, self.input_size, contents, self.mean, self.std, context)
         begin = perf_counter()
         graph = cast(DeviceGraph, self.graph)
+        fixed, count = graph.inputs[0].shape[0], len(frames)
+        fill = max(0, fixed - count)  # a graph with a fixed batch: the last picture again
+        shown = [*frames, *[frames[-1]] * fill]
+        contents = [g.content for g in (*geometries, *[geometries[-1]] * fill)]
+        context = cast("DeviceContext", self.context)
+        tensor = preprocess_all(shown, self.input_size, contents, self.mean, self.std, context)
+        middle = perf_counter()
         features = graph.run_on_device({graph.inputs[0].name: tensor})[graph.outputs[0].name]
         self._check(features.shape, len(shown))
-        return features[:count], begin
+        seconds = middle - begin, perf_counter() - middle
+        return Encoded(features[:count], tuple(geometries), *seconds)
 
     def _run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         fixed, count = self.graph.inputs[0].shape[0], len(tensor)

@@ -38,7 +38,8 @@ class Result:
     timings: milliseconds of decode, preprocess, encoder, match, label and total.
     bundle, method, backend, device, precision: what really ran. dropped: frames that a stream left
         out just before this one. warnings: what the user should know. places: the device where
-        preprocess, encoder, match and label ran.
+        preprocess, encoder, match and label ran; "replayed" names those of them that were enqueued
+        as one recorded CUDA graph.
     picture: the query, for `overlay`; where an array was given this is a view of it, so draw
         before you reuse a camera's buffer, or hand `overlay` the picture.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from .errors import BackendError, InputError
 from .frame import read_frame
 from .image import Picture
 from .methods import Fitted, State, combine
+from .recording import Recordings
 from .result import Result
 from .stream import FrameSource, InOrder, Latest, results_of
 from .support import MAX_CLASSES, Support, read_support
@@ -34,7 +35,7 @@ class Task:
 
     classes: names in the order of the labels 1..N. state: what the method keeps of the shots;
     fitted: the same, ready to be matched. notes: what the support's files gave reason to say,
-    repeated in the warnings of every Result.
+    repeated in the warnings of every Result. recordings: its queries as CUDA graphs.
     """
 
     core: Core
@@ -42,6 +43,7 @@ class Task:
     state: State
     fitted: Fitted
     notes: tuple[str, ...] = ()
+    recordings: Recordings = field(default_factory=Recordings, init=False, repr=False)
 
     @classmethod
     def fit(
@@ -218,7 +220,7 @@ class Task:
             begin = perf_counter()
             pictures.append(read_frame(query, name, self.core.encoder.context))
             decode.append((perf_counter() - begin) * 1e3)
-        maps = self.core.match(self.fitted, pictures, tile, batch)
+        maps = self.core.match(self.fitted, pictures, tile, batch, self.recordings)
         return [self._result(*item, leave) for item in zip(pictures, maps, decode, strict=True)]
 
     def _result(self, picture: Picture, scores: ScoreMap, decode: float, leave: bool) -> Result:

@@ -29,7 +29,7 @@ class TorchDeviceGraph:
     """
 
     backend, device = "torch", "cuda"
-    capturable = False
+    capturable = False  # torch's memory is given to others between replays
 
     def __init__(self, encoder: Any, size: tuple[int, int], *, precision: str = "fp32") -> None:
         self.precision = precision

@@ -113,8 +113,21 @@ template <class T, size_t n> bool is_with(const Place &place, const std::array<T
     }
     return true;
 }
+
+// A graph that is recorded reads and writes them in each replay.
+inline void keep(Place &place, const Array &array) { place.keep(array.memory); }
+template <class T> void keep(Place &place, const std::optional<T> &array) {
+    if (array) { keep(place, *array); }
+}
+template <class T, size_t n> void keep(Place &place, const std::array<T, n> &arrays) {
+    for (const T &array : arrays) { keep(place, array); }
+}
 template <class... Rest> void in_one_place(const Array &first, const Rest &...rest) {
     if (!(is_with(first.place(), rest) && ...)) { refuse("arrays", "one context for all"); }
+    if (first.place().recording()) {
+        keep(first.place(), first);
+        (keep(first.place(), rest), ...);
+    }
 }
 
 template <class Work> auto running(const Array &out, Work &&work) {

@@ -32,7 +32,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A &&...a
               "shared memory");
     }
 #ifdef FSSEG_CUDA_EMULATED
-    emulation::launch(kernel, grid, block, shared, std::forward<A>(arguments)...);
+    emulation::launch(current().stream, kernel, grid, block, shared, std::forward<A>(arguments)...);
 #else
     kernel<<<grid, block, shared, current().stream>>>(std::forward<A>(arguments)...);
 #endif

@@ -53,7 +53,7 @@ Place::~Place() { // of a process that ends, or of a lost device: errors change 
         if (event != nullptr) { cudaEventDestroy(event); }
         done();
     }
-    for (char *memory : of_graphs_) { cudaFree(memory); }
+    for (const auto &[memory, graph] : of_graphs_) { cudaFree(memory); }
     for (cudaEvent_t event : events_) { cudaEventDestroy(event); }
     trim();
     if (owned_) { cudaStreamDestroy(stream); }
@@ -73,7 +73,7 @@ char *Place::take(size_t bytes) {
         if (found != idle_.end() && !found->second.empty()) {
             char *memory = found->second.back();
             found->second.pop_back();
-            if (of_graph) { of_graphs_.insert(memory); }
+            if (of_graph) { of_graphs_[memory] = {recording_, size, false}; }
             return memory;
         }
         ++allocations_;
@@ -87,13 +87,18 @@ char *Place::take(size_t bytes) {
     check(error, "cudaMalloc");
     const std::lock_guard<std::mutex> lock(inner_);
     held_ += size;
-    if (of_graph) { of_graphs_.insert(static_cast<char *>(memory)); }
+    if (of_graph) { of_graphs_[static_cast<char *>(memory)] = {recording_, size, false}; }
     return static_cast<char *>(memory);
 }
 
 void Place::give(char *memory, size_t bytes) noexcept {
     const std::lock_guard<std::mutex> lock(inner_);
-    if (of_graphs_.count(memory) == 0) { idle_[size_class(bytes)].push_back(memory); }
+    const auto graph = of_graphs_.find(memory);
+    if (graph == of_graphs_.end()) {
+        idle_[size_class(bytes)].push_back(memory);
+    } else {
+        graph->second.idle = true;
+    }
 }
 
 size_t Place::trim() noexcept {
@@ -124,13 +129,46 @@ int64_t Place::allocations() const {
     return allocations_ + context_.allocations();
 }
 
-bool Place::capturing() const {
+bool Place::capturing(bool unless_told) const {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     if (cudaStreamIsCapturing(stream, &status) == cudaSuccess) {
         return status != cudaStreamCaptureStatusNone;
     }
     cudaGetLastError(); // the legacy stream, while another one is captured
-    return true;
+    return unless_told;
+}
+
+int64_t Place::begin_graph() {
+    const std::lock_guard<std::mutex> lock(inner_);
+    return recording_ = ++graphs_;
+}
+
+bool Place::recording() const {
+    const std::lock_guard<std::mutex> lock(inner_);
+    return recording_ != 0;
+}
+
+void Place::keep(std::shared_ptr<const void> read) {
+    const std::lock_guard<std::mutex> lock(inner_);
+    if (recording_ != 0) { kept_.push_back(std::move(read)); }
+}
+
+Place::Kept Place::end_graph() noexcept {
+    const std::lock_guard<std::mutex> lock(inner_);
+    recording_ = 0;
+    return std::exchange(kept_, {});
+}
+
+void Place::release_graph(int64_t number) noexcept {
+    const std::lock_guard<std::mutex> lock(inner_);
+    for (auto graph = of_graphs_.begin(); graph != of_graphs_.end();) {
+        if (graph->second.number != number) {
+            ++graph;
+            continue;
+        }
+        if (graph->second.idle) { idle_[graph->second.size].push_back(graph->first); }
+        graph = of_graphs_.erase(graph);
+    }
 }
 
 bool Place::same(cudaStream_t other) const {

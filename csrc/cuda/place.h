@@ -2,8 +2,9 @@
 //
 // The pool serves one stream. Memory that comes back may still be read by work on that stream, and is handed
 // out to later work on the same stream: it comes after. So a warm query allocates nothing and waits for nothing.
-// What is taken while the stream is captured as a CUDA graph belongs to that graph, which nobody can see the end
-// of: it is handed out to nobody else, and goes back to the device with the place.
+// What is taken while the stream is captured as a CUDA graph belongs to that graph: it is handed out to nobody else
+// while the graph is there. The end of our own is seen (graph.h), and its memory goes back to the pool; that of
+// others is not, and goes back to the device with the place.
 #pragma once
 
 #include "cuda/context.h"
@@ -12,7 +13,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -70,6 +70,17 @@ class Place {
 
     void wait(); // until the stream has come so far; says nothing of reports
 
+    bool capturing(bool unless_told = true) const; // by anybody; unless_told: where nobody may ask
+
+    // For graph.h alone. What is taken from begin_graph to end_graph is of that graph until release_graph, and what
+    // keep is given in between must live as long. The graph's number; what was kept.
+    using Kept = std::vector<std::shared_ptr<const void>>;
+    int64_t begin_graph();
+    bool recording() const;
+    void keep(std::shared_ptr<const void> read);
+    Kept end_graph() noexcept;
+    void release_graph(int64_t number) noexcept;
+
     bool lost() const;
     void require_alive() const;
 
@@ -77,14 +88,20 @@ class Place {
     [[noreturn]] void rethrow(const CudaError &error);
     std::string memory_words() const;
     cudaEvent_t event();
-    bool capturing() const; // or nobody may ask
     bool same(cudaStream_t other) const;
 
     std::mutex mutex_;         // of run
     mutable std::mutex inner_; // of all below; never held while foreign code runs
     Context context_;
     std::map<size_t, std::vector<char *>> idle_;
-    std::set<char *> of_graphs_;
+    struct OfGraph {
+        int64_t number; // 0: somebody else's
+        size_t size;
+        bool idle; // but for the graph
+    };
+    std::map<char *, OfGraph> of_graphs_;
+    int64_t graphs_ = 0, recording_ = 0; // how many; the number of the one that is recorded
+    Kept kept_;
     std::vector<cudaEvent_t> events_;
     std::vector<std::pair<cudaEvent_t, std::function<void()>>> retired_;
     size_t held_ = 0;

@@ -132,10 +132,11 @@ class DeviceGraph(Graph, Protocol):
 
     @property
     def capturable(self) -> bool:
-        """Whether `run_on_device` may be called while the stream of `context` is being captured as
-        a CUDA graph, once it has run twice for those shapes. The CUDA graph may be launched as long
-        as the graph and the thread of the context live. A call that finds something to prepare, or
-        that cannot be captured after all, raises BackendError."""
+        """Whether `run_on_device` may be called while a CUDA graph of the context's stream is
+        recorded, once it has run twice for those shapes. It waits for nothing then, copies nothing
+        from the host, reads and writes the same memory in each replay, and each thread has a
+        context of its own; replays may come as long as the graph and that thread live. A call that
+        still finds something to prepare raises BackendError. Graphs without it are not."""
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, for arrays of `context`; outputs are written after all that is enqueued there

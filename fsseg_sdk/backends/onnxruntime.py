@@ -71,6 +71,8 @@ _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}
 class OnnxRuntimeGraph:
     """A graph in an ONNX Runtime session. Immutable; `run` may be called from many threads."""
 
+    capturable = False  # the session works on a stream of its own, and is waited for
+
     def __init__(
         self,
         session: Any,
@@ -135,11 +137,6 @@ class OnnxRuntimeGraph:
             return None
         check_process(self._process, self.backend)
         return self._own.get()
-
-    @property
-    def capturable(self) -> bool:
-        """Its session has a stream of its own."""
-        return False
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, on arrays of `context`: read and written where they are."""

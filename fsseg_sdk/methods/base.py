@@ -42,6 +42,8 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "self_segmenting": "a support picture, asked as a query, gives its own mask back",
         "auxiliary": "learns from pictures of which only the class is known: `AuxiliaryMethod`",
         "on_device": "its match takes features in the memory of a GPU, and leaves its logits there",
+        "capturable": "beside on_device: its match there looks at no result, so that a query as a "
+        "whole can be recorded as a CUDA graph",
         "masked_images": "reads the labelled pictures, with all but the class masked out",
     }
 )

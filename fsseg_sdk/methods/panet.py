@@ -118,7 +118,10 @@ class Panet:
 
     name = "panet"
     properties = frozenset(
-        {"pointwise", "mean_prototype", "deterministic", "self_segmenting", "on_device"}
+        {
+            *("pointwise", "mean_prototype", "deterministic", "self_segmenting"),
+            *("on_device", "capturable"),
+        }
     )
     graphs: tuple[str, ...] = ()
     settings_type: type[Any] = PanetSettings

@@ -3,6 +3,10 @@
 The classes themselves are compiled (csrc/bindings_cuda.cpp) and exist where the build has CUDA.
 Ops on device arrays only enqueue work on their context's stream and return at once; what they find
 out about their inputs is said by the next copy to the host (``DeviceArray.to_host``).
+
+``with context.record() as graph:`` records what is enqueued in between as a CUDA graph, and does
+none of it; ``graph.replay()`` enqueues it all, as often as it is called. It reads and writes the
+same arrays each time: ``array.write(values)`` brings new values, of numpy or of a device.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ flags="$flags -I$root/csrc -I$root/tests/cuda/emulation -DFSSEG_CUDA=1 -DFSSEG_C
 for op in "$@"; do
     # shellcheck disable=SC2086
     "$cxx" $flags -x c++ "$root/benchmarks/ladder/$op.cu" "$root/csrc/$op/$op.cu" "$root/csrc/cuda/context.cpp" \
-        "$root/tests/cuda/emulation/emulation.cpp" -o "$build/ladder_$op"
+        "$root"/tests/cuda/emulation/*.cpp -o "$build/ladder_$op"
     "$build/ladder_$op"
     FSSEG_EMULATED_ORDER=backward "$build/ladder_$op"
 done

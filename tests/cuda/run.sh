@@ -14,7 +14,7 @@ flags="-std=c++17 -O1 -g1 -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off -
 flags="$flags -I$root/csrc -I$root/tests/cuda/emulation -DFSSEG_CUDA=1 -DFSSEG_CUDA_EMULATED=1"
 headers=$(find "$root/csrc" "$root/tests/cuda/emulation" -name '*.*h' -newer "$build/replay" 2>/dev/null || echo all)
 objects=
-for source in "$root"/csrc/*/*.cpp "$root"/csrc/*/*.cu "$root"/tests/cuda/emulation/emulation.cpp; do
+for source in "$root"/csrc/*/*.cpp "$root"/csrc/*/*.cu "$root"/tests/cuda/emulation/*.cpp; do
     folder=$(basename "$(dirname "$source")")
     name=$(basename "$source")
     object="$build/$folder.$name.o"
@@ -30,7 +30,7 @@ done
 
 # shellcheck disable=SC2086
 "$cxx" $flags -x c++ "$root/tests/cuda/mma_test.cu" -x none "$build/cuda.context.cpp.o" \
-    "$build/emulation.emulation.cpp.o" -o "$build/mma_test"
+    "$build/emulation.emulation.cpp.o" "$build/emulation.runtime.cpp.o" -o "$build/mma_test"
 # shellcheck disable=SC2086
 "$cxx" $flags "$root/tests/cuda/online_mlp_test.cpp" $objects -o "$build/online_mlp_test"
 "$build/online_mlp_test"

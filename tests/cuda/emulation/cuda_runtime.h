@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "runtime_api.h"
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -78,20 +80,24 @@ template <class T> T from_lane(unsigned mask, T value, int lane) {
 
 int lane();
 
-template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A &&...given) {
+// Now, or with each launch of the graph that records the stream.
+template <class... P, class... A> void launch(cudaStream_t stream, void (*kernel)(P...), dim3 grid,
+                                              dim3 block, size_t shared, A &&...given) {
     std::tuple<P...> arguments(std::forward<A>(given)...);
     struct State {
         void (*kernel)(P...);
         std::tuple<P...> *arguments;
-    } state{kernel, &arguments};
-    run_grid(
-        grid, block, shared,
-        [](void *p) {
-            const State &s = *static_cast<State *>(p);
-            std::apply(s.kernel, *s.arguments);
-        },
-        &state);
+    };
+    enqueue_launch(stream, [=]() mutable {
+        State state{kernel, &arguments};
+        run_grid(
+            grid, block, shared,
+            [](void *p) {
+                const State &s = *static_cast<State *>(p);
+                std::apply(s.kernel, *s.arguments);
+            },
+            &state);
+    });
 }
 
 } // namespace emulation
@@ -216,5 +222,3 @@ template <class A, class B> std::common_type_t<A, B> min(A a, B b) {
 template <class A, class B> std::common_type_t<A, B> max(A a, B b) {
     return std::max<std::common_type_t<A, B>>(a, b);
 }
-
-#include "runtime_api.h"

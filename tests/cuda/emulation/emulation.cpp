@@ -1,4 +1,4 @@
-// See cuda_runtime.h. A fiber is a thread of a block; one runs at a time.
+// The threads of kernels; see cuda_runtime.h. A fiber is a thread of a block; one runs at a time.
 #include "cuda_runtime.h"
 
 #include <cstdio>
@@ -198,7 +198,6 @@ const unsigned char *warp_meet(unsigned mask, const void *value, size_t size) {
 }
 
 void run_grid(dim3 grid, dim3 block, size_t shared, void (*call)(void *), void *state) {
-    if (begin_launch() != cudaSuccess) { return; }
     const std::lock_guard<std::mutex> lock(one_grid);
     const char *order = getenv("FSSEG_EMULATED_ORDER");
     const bool backward = order != nullptr && strcmp(order, "backward") == 0;
@@ -237,152 +236,4 @@ void run_grid(dim3 grid, dim3 block, size_t shared, void (*call)(void *), void *
     self = nullptr;
 }
 
-// The runtime.
-namespace {
-
-cudaError_t last = cudaSuccess;
-bool dead = false;
-int allocations = 0, launches = 0;
-
-bool falls_now(const char *kind, int &count) {
-    const char *setting = getenv("FSSEG_EMULATED_FAIL");
-    const size_t length = strlen(kind);
-    if (setting == nullptr || strncmp(setting, kind, length) != 0 || setting[length] != ':') {
-        count = 0;
-        return false;
-    }
-    return ++count == atoi(setting + length + 1);
-}
-
-cudaError_t said(cudaError_t error) {
-    if (dead) { error = cudaErrorIllegalAddress; }
-    if (error != cudaSuccess) { last = error; }
-    return error;
-}
-
-} // namespace
-
-cudaError_t begin_launch() {
-    if (falls_now("launch", launches)) { dead = true; }
-    return said(cudaSuccess);
-}
-
 } // namespace emulation
-
-using emulation::said;
-
-cudaError_t cudaMalloc(void **p, size_t bytes) {
-    if (emulation::falls_now("malloc", emulation::allocations)) {
-        return said(cudaErrorMemoryAllocation);
-    }
-    if (emulation::dead) { return said(cudaSuccess); }
-    *p = aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
-    if (*p == nullptr) { return said(cudaErrorMemoryAllocation); }
-    memset(*p, 0xff, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaFree(void *p) {
-    free(p);
-    return said(cudaSuccess);
-}
-cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) { return cudaMalloc(p, bytes); }
-cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-    if (said(cudaSuccess) != cudaSuccess) { return cudaErrorIllegalAddress; }
-    memmove(to, from, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                              size_t width, size_t height, cudaMemcpyKind kind,
-                              cudaStream_t stream) {
-    for (size_t y = 0; y < height; ++y) {
-        const cudaError_t error =
-            cudaMemcpyAsync(static_cast<char *>(to) + y * to_pitch,
-                            static_cast<const char *>(from) + y * from_pitch, width, kind, stream);
-        if (error != cudaSuccess) { return error; }
-    }
-    return said(cudaSuccess);
-}
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t) {
-    if (said(cudaSuccess) != cudaSuccess) { return cudaErrorIllegalAddress; }
-    memset(p, value, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    static uintptr_t next = 16;
-    *stream = reinterpret_cast<cudaStream_t>(next += 16);
-    return said(cudaSuccess);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t) { return said(cudaSuccess); }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return said(cudaSuccess); }
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *status) {
-    const bool captured = getenv("FSSEG_EMULATED_CAPTURE") != nullptr;
-    *status = captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return said(cudaSuccess);
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return said(cudaSuccess); }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = reinterpret_cast<cudaEvent_t>(uintptr_t{16});
-    return said(cudaSuccess);
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return said(cudaSuccess); }
-cudaError_t cudaEventDestroy(cudaEvent_t) { return said(cudaSuccess); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return said(cudaSuccess); }
-cudaError_t cudaDeviceSynchronize() { return said(cudaSuccess); }
-cudaError_t cudaGetLastError() {
-    const cudaError_t error = emulation::dead ? cudaErrorIllegalAddress : emulation::last;
-    emulation::last = cudaSuccess;
-    return error;
-}
-cudaError_t cudaPeekAtLastError() {
-    return emulation::dead ? cudaErrorIllegalAddress : emulation::last;
-}
-const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory"
-           : error == cudaSuccess             ? "no error"
-                                              : "an illegal memory access was encountered";
-}
-const char *cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
-           : error == cudaSuccess             ? "cudaSuccess"
-                                              : "cudaErrorIllegalAddress";
-}
-cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
-    return said(cudaSuccess);
-}
-cudaError_t cudaSetDevice(int device) {
-    return said(device == 0 ? cudaSuccess : cudaErrorInvalidValue);
-}
-cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
-    return said(cudaSuccess);
-}
-cudaError_t cudaDriverGetVersion(int *version) {
-    *version = 13000;
-    return cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int *version) {
-    *version = 13000;
-    return cudaSuccess;
-}
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
-    switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = 4; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 * 1024; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrL2CacheSize: *value = 1 << 20; break;
-    }
-    return said(cudaSuccess);
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
-    *properties = {"an emulated device", size_t{1} << 30, 8, 0, 4};
-    return said(cudaSuccess);
-}
-cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *) {
-    *attributes = {cudaMemoryTypeDevice, 0};
-    return said(cudaSuccess);
-}
-cudaError_t fsseg_set_shared(const void *, cudaFuncAttribute, int) { return said(cudaSuccess); }

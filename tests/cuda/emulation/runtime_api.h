@@ -1,11 +1,14 @@
-// The calls of the CUDA runtime that the project uses, on the host's memory. emulation.cpp.
+// The calls of the CUDA runtime that the project uses, on the host's memory. runtime.cpp.
 // FSSEG_EMULATED_FAIL, read at every call, makes one fail: "malloc:N" the Nth allocation from now on (out of
-// memory), "launch:N" the Nth launch (an illegal address: after that every call fails, as on a real device).
+// memory), "launch:N" the Nth launch (an illegal address: after that every call fails, as on a real device),
+// "instantiate:N" the Nth graph that is made ready.
 // FSSEG_EMULATED_CAPTURE: while it is set, all streams say that they are captured; work is done all the same.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include <functional>
 
 enum cudaError_t : int {
     cudaSuccess = 0,
@@ -13,9 +16,14 @@ enum cudaError_t : int {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorIllegalState = 401,
     cudaErrorNotReady = 600,
     cudaErrorIllegalAddress = 700,
     cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907,
 };
 struct CUstream_st;
 using cudaStream_t = CUstream_st *;
@@ -38,6 +46,11 @@ enum cudaStreamCaptureStatus {
     cudaStreamCaptureStatusNone,
     cudaStreamCaptureStatusActive,
     cudaStreamCaptureStatusInvalidated
+};
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
@@ -81,6 +94,13 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *ready, cudaGraph_t graph,
+                                          unsigned long long flags = 0);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
@@ -106,5 +126,5 @@ cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, int byt
 }
 
 namespace emulation {
-cudaError_t begin_launch(); // whether a launch may go on
+void enqueue_launch(cudaStream_t stream, std::function<void()> work); // of a kernel
 }
