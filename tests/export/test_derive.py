@@ -180,12 +180,13 @@ def test_settings_out_of_range() -> None:
 
 
 def test_onnx_only_and_its_example(source: Path, tmp_path: Path) -> None:
-    """What is written runs under plain onnxruntime, with numpy and Pillow beside it."""
+    """What is written runs under plain onnxruntime, with numpy and Pillow beside it; of bf16 and
+    fp16 it runs the second."""
     folder = tmp_path / "plain"
-    words = ["--from", str(source), "--precision", "fp32,fp16", "--onnx-only", str(folder)]
+    words = ["--from", str(source), "--precision", "bf16,fp16", "--onnx-only", str(folder)]
     assert main(words) == 0
     assert {p.name for p in folder.iterdir()} == {
-        "encoder.onnx",
+        "encoder.bf16.onnx",
         "encoder.fp16.onnx",
         "bundle.json",
         "match.py",
