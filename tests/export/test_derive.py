@@ -166,6 +166,9 @@ def test_int8_that_loses_too_much_is_not_written(
     monkeypatch.setattr(Judge, "cost", lambda *given: Cost(10.0, 3.0, 2.0, 4.0))
     with pytest.raises(PrecisionError, match="may lose 1e-09 points of mean-IoU or more even with"):
         derive_bundle(source, tmp_path / "x.fsseg", settings, lambda text: None)
+    monkeypatch.setattr(Judge, "cost", lambda *given: Cost(10.0, 0.0, -1.0, 1.0))
+    with pytest.raises(PrecisionError, match=r"too few episodes to tell; .*--episodes"):
+        derive_bundle(source, tmp_path / "x.fsseg", settings, lambda text: None)
     assert list(tmp_path.iterdir()) == []
 
 
