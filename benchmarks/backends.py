@@ -41,7 +41,6 @@ from training.evaluation import Episode, ProtocolSettings  # noqa: E402
 from training.torch_graph import raw_encoder  # noqa: E402
 
 RESNET_SIDE = 473
-SEARCHED = 40  # queries, at most, that the export asks to see what int8 loses
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -128,7 +127,6 @@ def _measure(
         calibration=options.calibration,
         episodes=_searched(options),
         most_loss=options.most_loss,
-        queries=min(options.pictures or SEARCHED, SEARCHED),
     )
     made, refused = _derive(source, folder / Path(name).stem, options.precision, settings)
     exact = Segmenter.load(

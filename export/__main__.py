@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--flavour", type=_words, default=FLAVOURS, help=f"of int8: some of {','.join(FLAVOURS)}")
     add("--calibration", type=Path, metavar="DIR", help="pictures for int8 (those of examples/)")
     add("--episodes", type=Path, metavar="DATA", help="labelled pictures that int8 is measured on")
-    add("--queries", type=int, default=60, help="of each labelled set (60)")
+    add("--queries", type=int, default=300, help="of each labelled set, at most (300)")
     add("--most-loss", type=float, default=0.5, help="points of mean-IoU that int8 may lose (0.5)")
     batch = "pictures a call; 1: exactly one (any number); of an engine the most (8)"
     add("--batch", type=int, choices=range(1, 9), help=batch)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from export.calibrate import inputs_of, read_pictures
-from export.eight import EightBits, make_int8
+from export.half import Half, to_half
+from export.int8 import Int8Encoder, make_int8
 from export.manifest import graph_entry
 from export.onnx_graph import store_half
 from export.parity import Agreement, AsWritten, compare_precision
 from export.plain import fixed_to_one, one_picture, plain
-from export.precision import Half, to_half
 from export.settings import PrecisionError, PrecisionSettings
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import Graph, GraphFile, GraphSpec, open_graphs
@@ -53,7 +53,7 @@ class Derivation:
         self.models: dict[str, ModelProto] = models
         self.files: dict[str, list[tuple[GraphFile, bytes]]] = {name: [] for name in self.specs}
         self.agreements: dict[str, Agreement] = {}
-        self.eight: EightBits | None = None
+        self.int8: Int8Encoder | None = None
         for precision in settings.precisions:
             self._add(precision)
         self._add_fallbacks()
@@ -106,7 +106,7 @@ class Derivation:
         pictures = read_pictures(self.settings.calibration)
         self.say(f"  calibrating on {len(pictures)} pictures")
         feeds = inputs_of(pictures, self.old["input"])
-        self.eight = make_int8(
+        self.int8 = make_int8(
             self.models["encoder"],
             self.specs["encoder"],
             self.exact,
@@ -116,17 +116,22 @@ class Derivation:
             lambda graph: self._compare_int8(graph).ok,
             self.say,
         )
-        if not self.eight.search.enough:
-            raise PrecisionError(
-                f"int8 loses {self.settings.most_loss:g} points of mean-IoU or more even with "
-                f"{len(self.eight.search.kept)} layers in float32; nothing was written\n"
-                f"{self.eight}"
-            )
-        for flavour, data in self.eight.files.items():
-            name, graph = f"encoder.int8-{flavour}.onnx", self.eight.graphs[flavour]
+        if not self.int8.search.enough:
+            raise PrecisionError(self._too_much(self.int8))
+        for flavour, data in self.int8.files.items():
+            name, graph = f"encoder.int8-{flavour}.onnx", self.int8.graphs[flavour]
             file = GraphFile(name, "int8", "int8", flavour, self._golden_error(data, graph))
             self._accept(f"int8 {flavour}", self._compare_int8(graph), None)
             self.files["encoder"].append((file, data))
+
+    def _too_much(self, int8: Int8Encoder) -> str:
+        most, kept = self.settings.most_loss, len(int8.search.kept)
+        text = (
+            f"int8 may lose {most:g} points of mean-IoU or more even with {kept} layers in float32"
+        )
+        if any(cost.open(most) for cost in int8.costs.values()):
+            text += ": too few episodes to tell; give more labelled pictures (--episodes)"
+        return f"{text}; nothing was written\n{int8}"
 
     def _golden_error(self, data: bytes, graph: Graph) -> float | None:
         """Of an int8 encoder on the golden picture: in the runtime that it was judged in, or
@@ -157,15 +162,15 @@ class Derivation:
         self.agreements[name] = found
         self.say(f"  {found}")
         if not found.ok:
-            table = str(self.eight) if data is None else self._table(data)
+            table = str(self.int8) if data is None else self._table(data)
             raise PrecisionError(
                 f"{name} is too far from float32: {found}; nothing was written\n{table}"
             )
 
     def _table(self, data: bytes) -> str:
         """Layer by layer, of a half-precision encoder."""
+        from export.half import simulated
         from export.layers import layer_table, summed_errors
-        from export.precision import simulated
 
         return layer_table(summed_errors(self.models["encoder"], simulated(data), self.feeds()[:2]))
 
@@ -217,8 +222,8 @@ class Derivation:
             name: {"feature_error": round(a.features, 5), "label_margin": round(a.margin, 4)}
             for name, a in self.agreements.items()
         }
-        if self.eight is not None:
-            facts["int8"] = self.eight.facts()
+        if self.int8 is not None:
+            facts["int8"] = self.int8.facts()
         new["provenance"] = {
             **self.old["provenance"],
             "derived_from": self.bundle.digest,

@@ -34,7 +34,7 @@ class LayerError:
 
 def summed_errors(model: ModelProto, lower: ModelProto, feeds: Feeds) -> list[LayerError]:
     """The layers of `lower`, which computes what `model` does and names its tensors alike, or with
-    ".half" behind, as `export.precision` does."""
+    ".half" behind, as `export.half` does."""
     there = {name for node in lower.graph.node for name in node.output}
     nodes = {node.name: node for node in model.graph.node}
     found: dict[str, str] = {}

@@ -37,6 +37,12 @@ picture.save(sys.argv[4])
 '''
 
 
+def _for_onnxruntime(file: GraphFile) -> int:
+    """What it computes on a CPU comes first; bfloat16, which it does not, last."""
+    kinds = ["float32", "int8u8s8", "float16", "int8s8s8", "bfloat16"]
+    return kinds.index(file.compute + file.flavour)
+
+
 def write_onnx_only(
     folder: Path,
     manifest: Mapping[str, Any],
@@ -54,6 +60,6 @@ def write_onnx_only(
             written.append(folder / file.file)
     about = {k: v for k, v in manifest.items() if k not in ("members", "golden", "provenance")}
     (folder / "bundle.json").write_text(json.dumps(about, indent=1) + "\n")
-    first = files["encoder"][0][0].file
+    first = min((file for file, _ in files["encoder"]), key=_for_onnxruntime).file
     (folder / "match.py").write_text(EXAMPLE.format(file=first))
     return [*written, folder / "bundle.json", folder / "match.py"]

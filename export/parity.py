@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.half import simulated
 from export.plain import session_of
-from export.precision import simulated
 from fsseg_sdk import Segmenter
 from fsseg_sdk.backends import Graph, GraphSpec, TensorInfo
 from training.scenes import draw_pair

@@ -136,17 +136,26 @@ def quantised(
         quantiser.quantize_model()
         quantiser.model.topological_sort()
     result: ModelProto = quantiser.model.model
+    takers = {*layers, *(n.name for n in result.graph.node if n.op_type == "MaxPool")}
     if symmetric:
-        _drop_needless(result, set(layers))
+        _drop_needless(result, takers)
+    else:
+        _drop_needless(result, {*takers, *carried(model, layers)}, set(layers))
     return _tidy(result, opset).SerializeToString()
 
 
-def _drop_needless(model: ModelProto, layers: Collection[str]) -> None:
-    """Leave a tensor unrounded that no quantised layer takes, straight or through a MaxPool.
+def _drop_needless(
+    model: ModelProto, wanting: Collection[str], behind: Collection[str] | None = None
+) -> None:
+    """Leave a tensor unrounded that none of the nodes `wanting` takes, and, unless `behind` is
+    None, that one of the nodes `behind` gives.
 
-    TensorRT and OpenVINO join what lies between two roundings to one kernel: convolution, addition
-    and Relu. One more rounding between them costs accuracy and keeps them apart; and OpenVINO
-    2026.4 computes a convolution wrongly whose rounded result is reshaped (a ViT's patches).
+    s8s8: TensorRT and OpenVINO join what lies between two roundings to one kernel: convolution,
+    addition and Relu. One more rounding between them costs accuracy and keeps them apart; and
+    OpenVINO 2026.4 computes a convolution wrongly whose rounded result is reshaped (a ViT's
+    patches). u8s8: ONNX Runtime convolves in int8 only where the result is rounded, so most have to
+    be; but eight bits for a ViT's patches, or for its features, cost much, and one convolution in
+    float32 costs little time.
     """
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
@@ -161,9 +170,11 @@ def _drop_needless(model: ModelProto, layers: Collection[str]) -> None:
         if first is None or first.op_type != "QuantizeLinear":
             continue  # of a weight
         there = takers.get(node.output[0], [])
-        if any(taker.name in layers or taker.op_type == "MaxPool" for taker in there):
-            continue
         exact, rounded = first.input[0], node.output[0]
+        if any(taker.name in wanting for taker in there):
+            continue
+        if behind is not None and producers[exact].name not in behind:
+            continue
         if rounded in outputs:  # the quantiser has renamed what computes it
             source = producers[exact]
             source.output[list(source.output).index(exact)] = rounded

@@ -45,9 +45,9 @@ class PrecisionSettings:
 
     calibration: folder of pictures for int8, None for those of the examples. episodes: a labelled
     set on which int8's loss is measured, or a folder of such sets; None draws pictures. most_loss:
-    points of mean-IoU that int8 may lose; layers stay in float32 until it loses less. queries: of
-    each labelled set. one: the encoder takes one picture a call instead of any number. name: of
-    the new bundle.
+    points of mean-IoU that int8 may lose; layers stay in float32 until it loses
+    less by a standard error. queries: of each labelled set, at most. one: the encoder takes one
+    picture a call instead of any number. name: of the new bundle.
     """
 
     precisions: tuple[str, ...]
@@ -55,7 +55,7 @@ class PrecisionSettings:
     calibration: Path | None = None
     episodes: Path | None = None
     most_loss: float = 0.5
-    queries: int = 60
+    queries: int = 300
     one: bool = False
     name: str | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.derive import Derivation
-from export.eight import EightBits
+from export.int8 import Int8Encoder
 from export.parity import Agreement
 from export.settings import PrecisionError, PrecisionSettings
 from fsseg_sdk.bundle import write_bundle
@@ -26,15 +26,15 @@ class PrecisionReport:
     digest: str
     files: Mapping[str, int]
     agreements: Mapping[str, Agreement]
-    eight: EightBits | None
+    int8: Int8Encoder | None
     verified: Mapping[str, VerifyReport]
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.size / 1e6:.2f} MB, digest {self.digest[:16]}"]
         lines += [f"  {name}: {size / 1e6:.2f} MB" for name, size in self.files.items()]
         lines += [f"  {name} against float32: {a}" for name, a in self.agreements.items()]
-        if self.eight is not None:
-            lines.append(str(self.eight))
+        if self.int8 is not None:
+            lines.append(str(self.int8))
         for name, report in self.verified.items():
             lines += [
                 f"  {name} on {report.backend}, {check.name}: {check.detail}"
@@ -86,13 +86,13 @@ def write_derived(made: Derivation, out: Path | str) -> PrecisionReport:
     members = made.members()
     files = {name: len(members[name]) for name in members if name.endswith(".onnx")}
     size = out.stat().st_size
-    return PrecisionReport(out, size, digest, files, made.agreements, made.eight, verified)
+    return PrecisionReport(out, size, digest, files, made.agreements, made.int8, verified)
 
 
 def _verify_int8(made: Derivation, path: Path) -> dict[str, VerifyReport]:
     """Each int8 file, in a bundle that has it alone: where there are two a backend takes one."""
     verified = {}
-    for flavour, graph in made.eight.graphs.items() if made.eight is not None else ():
+    for flavour, graph in made.int8.graphs.items() if made.int8 is not None else ():
         alone = made.with_one_int8(flavour)
         write_bundle(path, made.manifest(alone), made.members(alone))
         verified[f"int8 {flavour}"] = _verified(path, "int8", graph.backend, f"int8 {flavour}")

@@ -97,6 +97,7 @@ class Segmenter:
             device=device,
             precision=precision,
             threads=threads,
+            checked=True,
         )
         segmenter = cls.__new__(cls)
         segmenter._core = assemble(

@@ -92,6 +92,10 @@ def test_the_libraries_of_wheels(
     open_graph(tiny_onnx(), SPEC, backend="onnxruntime", device="cuda")
     open_graph(tiny_onnx(), SPEC, backend="onnxruntime", device="cpu")
     assert seen == ([0] if wheels else [])
+    machine.listed = [CPU]  # ONNX Runtime 1.23 would print a warning
+    with pytest.raises(BackendError):
+        open_graph(tiny_onnx(), SPEC, backend="onnxruntime", device="cuda")
+    assert len(seen) == wheels
 
 
 def test_auto_prefers_a_gpu_that_works(machine: Machine) -> None:

@@ -135,6 +135,10 @@ def custom_operator(model: onnx.ModelProto) -> None:
     model.graph.node[0].domain = "com.evil"
 
 
+def opset(version: int) -> Callable[[onnx.ModelProto], object]:
+    return lambda model: setattr(model.opset_import[0], "version", version)
+
+
 def custom_import(model: onnx.ModelProto) -> None:
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
@@ -228,6 +232,8 @@ def type_attribute(model: onnx.ModelProto) -> None:
         (several_subgraphs, "control flow"),
         (custom_operator, "the operator 'AveragePool' of the domain 'com.evil'"),
         (custom_import, "operators of the domain 'com.microsoft'"),
+        (opset(6), "opset 6, where 7 to 26 are known"),
+        (opset(27), "opset 27, where"),
         (function, "local functions"),
         (reference, "local functions"),
         (sparse, "sparse tensors"),

@@ -18,6 +18,8 @@ from fsseg_sdk import (
     methods,
     segmenter,
 )
+from fsseg_sdk.backends import onnx_check
+from fsseg_sdk.backends.onnx_summary import OnnxSummary, summarise
 from fsseg_sdk.methods.panet import Panet
 from tests import opened, pictures, tiny
 
@@ -32,6 +34,18 @@ class TestLoad:
             seg = Segmenter.load(given)
             assert (seg.bundle, seg.method, seg.input_size) == ("tiny", "panet", (64, 64))
             assert repr(seg).startswith("Segmenter('tiny', method='panet', backend='onnxruntime'")
+
+    def test_a_graph_is_checked_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By `Bundle.open`: no runtime has seen it then, and checks take milliseconds."""
+        path, seen = tiny.tiny_bundle(tmp_path / "tiny.fsseg"), []
+
+        def counted(data: bytes) -> OnnxSummary:
+            seen.append(data)
+            return summarise(data)
+
+        monkeypatch.setattr(onnx_check, "summarise", counted)
+        Segmenter.load(path, backend="onnxruntime")
+        assert len(seen) == 1
 
     def test_an_unknown_name_lists_what_is_shipped(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from .graph import BackendStatus, DeviceGraph, Graph, GraphFile, GraphSpec, TensorInfo
 from .opening import open_graph, open_graphs
-from .probing import PROBE as _PROBE  # noqa: F401 (for tests)
-from .probing import PROBE_SPEC as _PROBE_SPEC  # noqa: F401
 from .probing import probe
 from .registry import file_for, names, order
 

@@ -1,8 +1,9 @@
 """Looks through an ONNX file without the onnx package, and says what it holds.
 
-Malformed are: weights outside the file, operators of other domains than ONNX's own, control flow,
-local functions, tensors whose stated size is not the size of their data, messages that are cut off
-or read differently by different parsers, ORT's other format, names that nobody defines.
+Malformed are: weights outside the file, operators of other domains than ONNX's own or of unknown
+opsets, control flow, local functions, tensors whose stated size is not the size of their data,
+messages that are cut off or read differently by different parsers, ORT's other format, names that
+nobody defines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .protobuf import MalformedError, Span, decoded, parse
 
 __all__ = ["OnnxSummary", "summarise"]
 
+OPSETS = range(7, 27)  # that runtimes know; OpenVINO reads a newer one as if it knew it
 MAX_NODES = 50_000
 MAX_LENGTH = 1 << 40  # of one axis
 MAX_ZEROS = 1 << 14  # zero points in one tensor
@@ -59,7 +61,9 @@ def summarise(data: bytes) -> OnnxSummary:
         entry = parse(data, span, schema.OPSET, "opset_import")
         if entry.bytes("domain") not in _DOMAINS:
             raise MalformedError(f"operators of the domain {entry.text('domain')!r}")
-        opset = max(opset, entry.number("version"))
+        opset = entry.number("version")
+        if opset not in OPSETS:
+            raise MalformedError(f"opset {opset}, where {OPSETS[0]} to {OPSETS[-1]} are known")
     graph = parse(data, model.span("graph"), schema.GRAPH, "graph")
     graph.require("node", "output")
     nodes = graph.spans("node")

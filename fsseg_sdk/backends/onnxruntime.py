@@ -225,8 +225,11 @@ def saturates(cpuinfo: str = "/proc/cpuinfo") -> bool:
 
 def preload_cuda(runtime: Any) -> None:
     """Loads CUDA and cuDNN from the wheels 'nvidia-*', where those are installed: ONNX Runtime
-    looks for them in the system alone."""
-    if find_spec("nvidia") is not None and hasattr(runtime, "preload_dlls"):
+    looks for them in the system alone. Not for a build without CUDA: up to 1.23, the last one for
+    Python 3.10, that prints a warning where the caller's own output goes."""
+    if CUDA not in runtime.get_available_providers() or find_spec("nvidia") is None:
+        return
+    if hasattr(runtime, "preload_dlls"):
         runtime.preload_dlls(directory="")
 
 

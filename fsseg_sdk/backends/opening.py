@@ -14,7 +14,7 @@ from .onnx_check import check_onnx
 __all__ = ["open_graph", "open_graphs"]
 
 Read = Callable[[str], bytes | memoryview]
-Checked = Callable[[str, GraphFile], bytes]
+Content = Callable[[str, GraphFile], bytes]
 _REMEDY = "Export the graph again with 'python -m export'."
 
 
@@ -47,6 +47,7 @@ def open_graphs(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    checked: bool = False,
 ) -> dict[str, Graph]:
     """Opens graphs that work together, all on one backend and device.
 
@@ -54,12 +55,13 @@ def open_graphs(
     "auto"; device: "auto", "cpu", "cuda"; precision: of the encoder, of `choice.PRECISIONS`, or
     "auto" (fp32 if there is such a file, else what there is); a graph without a file for it runs
     in fp32. threads: None is FSSEG_NUM_THREADS or all usable cores. A file is checked (see
-    `onnx_check`) before any runtime sees it. Raises BackendError, which says what to install
+    `onnx_check`) before any runtime sees it; checked: `read` gives what `Bundle.open` has checked,
+    and once is enough. Raises BackendError, which says what to install
     where that would help, and InputError for an environment variable that is out of range.
     """
     _check_asked(backend, precision)
     encoder = next(iter(specs))
-    checked = _checked(specs, read)
+    content = _content(specs, read, checked)
     notes: list[str] = []  # on what was passed over although it is installed and has its device
     failures: dict[str, BackendError] = {}
     idle: list[str] = []  # why those do not work here that were passed over
@@ -73,7 +75,7 @@ def open_graphs(
                     if status.version is not None:  # installed
                         notes += _passed_over(name, where, idle[-1])
                     continue
-            graphs = _open_on(name, where, kind, specs, checked, threads)
+            graphs = _open_on(name, where, kind, specs, content, threads)
             if isinstance(graphs, BackendError):
                 failures.setdefault(str(graphs), graphs)
                 notes += _passed_over(name, where, str(graphs))
@@ -121,7 +123,7 @@ def _open_on(
     where: str,
     precision: str,
     specs: Mapping[str, GraphSpec],
-    checked: Checked,
+    content: Content,
     threads: int | None,
 ) -> dict[str, Graph] | BackendError:
     """The graphs on this backend and device, or why it cannot open them. A file that is damaged
@@ -130,7 +132,7 @@ def _open_on(
         chosen = choose_files(specs, precision, name, registry.kinds(name), registry.all_kinds)
     except BackendError as error:
         return error
-    data = {graph: checked(graph, file) for graph, (_, file) in chosen.items()}
+    data = {graph: content(graph, file) for graph, (_, file) in chosen.items()}
     module = registry.module_of(name)
     try:
         return {
@@ -143,15 +145,17 @@ def _open_on(
         return error
 
 
-def _checked(specs: Mapping[str, GraphSpec], read: Read) -> Checked:
-    """Reads a graph's file and checks it, once, however many backends are tried."""
+def _content(specs: Mapping[str, GraphSpec], read: Read, checked: bool) -> Content:
+    """Reads a graph's file and, unless that was done, checks it: once, however many backends are
+    tried."""
     seen: dict[tuple[str, str], bytes] = {}
 
     def content(name: str, file: GraphFile) -> bytes:
         if (name, file.file) not in seen:
             raw = _whole(read(file.file))
-            refuse = Refusal(BackendError, shown(name), _REMEDY)
-            check_onnx(raw, specs[name].only(file), refuse)
+            if not checked:
+                refuse = Refusal(BackendError, shown(name), _REMEDY)
+                check_onnx(raw, specs[name].only(file), refuse)
             seen[name, file.file] = raw
         return seen[name, file.file]
 

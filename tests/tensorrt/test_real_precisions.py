@@ -12,9 +12,9 @@ from onnx import ModelProto
 
 from export.build import ExportSettings, export_bundle
 from export.calibrate import inputs_of, measure, read_pictures
-from export.eight import file_of
+from export.half import to_half
+from export.int8 import file_of
 from export.plain import plain
-from export.precision import to_half
 from export.quantize import tensors_to_measure
 from fsseg_sdk.backends.graph import GraphFile, GraphSpec
 from fsseg_sdk.backends.tensorrt import build_engine

@@ -422,15 +422,15 @@ def test_the_file_says_the_precision(install: Install, precision: str) -> None:
 
 
 def test_probe(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsseg_sdk import backends
+    from fsseg_sdk.backends.probing import PROBE, PROBE_SPEC
 
     install()
     feeds = {"image": np.ones((1, 3, 2, 2), np.float32)}
     for variable in ("FSSEG_TENSORRT", "FSSEG_ENGINE_CACHE_MIB"):
         monkeypatch.setenv(variable, "much")
         with pytest.raises(InputError, match=f"^{variable}"):
-            tensorrt.probe(backends._PROBE, backends._PROBE_SPEC, feeds, "cuda")
+            tensorrt.probe(PROBE, PROBE_SPEC, feeds, "cuda")
         monkeypatch.delenv(variable)
-    status = tensorrt.probe(backends._PROBE, backends._PROBE_SPEC, feeds, "cuda")
+    status = tensorrt.probe(PROBE, PROBE_SPEC, feeds, "cuda")
     assert (status.available, status.reason, status.device) == (True, "", "cuda")
     assert status.version == "11.4.0.106"

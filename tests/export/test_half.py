@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from export.half import KINDS, Half, rounded, simulated, to_half
 from export.onnx_graph import store_half
 from export.parity import LIMITS, Agreement
 from export.plain import fixed_to_one, plain, session_of, types_of
-from export.precision import KINDS, Half, rounded, simulated, to_half
 
 CHANNELS = 12
 

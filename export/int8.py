@@ -33,7 +33,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Search:
-    """kept: names of the layers that stay in float32. enough: the loss is within the limit."""
+    """kept: names of the layers that stay in float32. enough: the loss is below the limit by a
+    standard error or more."""
 
     kept: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -51,7 +52,8 @@ def search(
     say: Callable[[str], None] = lambda text: None,
 ) -> Search:
     """Keep none, then the first 1/16, 1/8, 1/4, 1/2, 3/4 of the layers, until the loss is below
-    ``most_loss``; then half as many of the last addition, if that is enough, too.
+    ``most_loss`` by a standard error or more: the best of several tries is often the luckiest, and
+    the fewer the episodes, the luckier. Then half as many of the last addition, if that is enough.
 
     Args:
         ranked: all layers, the one with the largest error by itself first.
@@ -63,7 +65,7 @@ def search(
         cost = measure(ranked[:count])
         steps.append(Step(count, cost))
         say(f"  {count:3} of {len(ranked)} layers kept in float32: {cost.against(most_loss)}")
-        return not cost.loss < most_loss  # NaN is too much
+        return not cost.careful < most_loss  # NaN is too much
 
     shares = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
     tried = dict.fromkeys(-int(-len(ranked) * share // 1) for share in shares)
@@ -80,7 +82,7 @@ def search(
 
 
 @dataclass(frozen=True)
-class EightBits:
+class Int8Encoder:
     """files and graphs: by flavour. costs: what each loses on `episodes`, a description of them.
     errors: layer by layer, of the first flavour."""
 
@@ -124,7 +126,7 @@ def make_int8(
     wanted: PrecisionSettings,
     near: Callable[[Graph], bool],
     say: Callable[[str], None],
-) -> EightBits:
+) -> Int8Encoder:
     """Quantise the encoder `model`; keep layers in float32 until little enough is lost.
 
     Args:
@@ -154,8 +156,9 @@ def make_int8(
         key = flavour, len(kept)
         if key not in costs:
             graph = build(flavour, kept)[1]
-            far = Cost(float("nan"), *[float("inf")] * 3)
-            costs[key] = judge.cost(graph, f"{flavour}, {len(kept)} kept") if near(graph) else far
+            far = Cost(np.nan, np.inf, np.inf, np.inf)
+            label = f"{flavour}, {len(kept)} kept"
+            costs[key] = judge.cost(graph, label, wanted.most_loss) if near(graph) else far
         return costs[key]
 
     def worst(kept: Sequence[str]) -> Cost:
@@ -163,14 +166,14 @@ def make_int8(
         found = []
         for flavour in wanted.flavours:
             found.append(cost_of(flavour, kept))
-            if not found[-1].loss < wanted.most_loss:
+            if not found[-1].careful < wanted.most_loss:
                 break
-        return max(found, key=_loss)
+        return max(found, key=_most)
 
     result = search(ranked, worst, wanted.most_loss, say)
     final = {flavour: build(flavour, result.kept) for flavour in wanted.flavours}
     grown = summed_errors(model, onnx.load_from_string(final[first][0]), feeds[:COMPARED])
-    return EightBits(
+    return Int8Encoder(
         files={flavour: data for flavour, (data, _) in final.items()},
         graphs={flavour: graph for flavour, (_, graph) in final.items()},
         costs={flavour: cost_of(flavour, result.kept) for flavour in wanted.flavours},
@@ -185,9 +188,9 @@ def make_int8(
     )
 
 
-def _loss(cost: Cost) -> float:
-    """To compare: one that is not a number is the largest."""
-    return np.inf if np.isnan(cost.loss) else cost.loss
+def _most(cost: Cost) -> float:
+    """That may be lost, to compare: what is not a number is the largest."""
+    return np.inf if np.isnan(cost.careful) else cost.careful
 
 
 def file_of(
