@@ -39,8 +39,8 @@ picture.save(sys.argv[4])
 
 def _for_onnxruntime(file: GraphFile) -> int:
     """What it computes on a CPU comes first; bfloat16, which it does not, last."""
-    kinds = ["float32", "int8u8s8", "float16", "int8s8s8", "bfloat16"]
-    return kinds.index(file.compute + file.flavour)
+    kinds = ["float32", "int8 u8s8", "float16", "int8 s8s8", "int8", "bfloat16"]
+    return kinds.index(f"{file.compute} {file.flavour}".rstrip())
 
 
 def write_onnx_only(
