@@ -17,7 +17,15 @@ that was named is used, or an error says why it cannot be: nothing falls back in
 
 from __future__ import annotations
 
-from .graph import BackendStatus, DeviceGraph, Graph, GraphFile, GraphSpec, TensorInfo
+from .graph import (
+    BackendStatus,
+    DeviceGraph,
+    Graph,
+    GraphFile,
+    GraphSpec,
+    NotPrepared,
+    TensorInfo,
+)
 from .opening import open_graph, open_graphs
 from .probing import PROBE as _PROBE  # noqa: F401 (for tests)
 from .probing import PROBE_SPEC as _PROBE_SPEC  # noqa: F401
@@ -30,6 +38,7 @@ __all__ = [
     "Graph",
     "GraphFile",
     "GraphSpec",
+    "NotPrepared",
     "TensorInfo",
     "file_for",
     "names",
