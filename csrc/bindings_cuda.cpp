@@ -153,9 +153,13 @@ void bind(py::module_ &parent) {
                      throw Wrong("device", "below " + std::to_string(count), std::to_string(device),
                                  "Pass the number of a device that `fsseg doctor` lists.");
                  }
-                 if (own_stream) { return Place::with_own_stream(device); }
-                 return std::make_shared<Place>(device,
-                                                reinterpret_cast<cudaStream_t>(stream.value_or(0)));
+                 try {
+                     if (own_stream) { return Place::with_own_stream(device); }
+                     return std::make_shared<Place>(
+                         device, reinterpret_cast<cudaStream_t>(stream.value_or(0)));
+                 } catch (const std::bad_alloc &) {
+                     throw OutOfMemory("none left on device " + std::to_string(device));
+                 }
              }),
              py::arg("device") = 0, py::arg("stream") = py::none(), py::kw_only(),
              py::arg("own_stream") = false)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .backends import NotPrepared
 from .backends.checks import one_line
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Recordings:
 
         frames: uint8, of the host or of the device. key: the same for the same work on frames of
         the same shapes. work enqueues on the context alone. A recording that fails is none: the
-        work is done as before, `failed` says why, and there is no other attempt.
+        work is done as before, `failed` says why, and there is no other attempt. NotPrepared is no
+        failure: that query counts as the first of its key.
         """
         if self.failed:
             return Ran(work(frames))
@@ -85,6 +87,9 @@ class Recordings:
                 return Ran(work(frames))
             try:
                 _record(found, context, frames, work)
+            except NotPrepared:
+                found.count = 1
+                return Ran(work(frames))
             except Exception as error:  # noqa: BLE001 - the work itself says what is wrong with it
                 own.clear()
                 self._own.failed = one_line(error)
@@ -111,7 +116,7 @@ def _record(
     frames: Sequence[Any],
     work: Callable[[Sequence[Any]], Any],
 ) -> None:
-    found.frames = [context.empty(frame.shape, "uint8") for frame in frames]
+    written = [context.empty(frame.shape, "uint8") for frame in frames]
     with context.record() as graph:
-        found.made = work(found.frames)
-    found.graph = graph
+        made = work(written)
+    found.graph, found.frames, found.made = graph, written, made

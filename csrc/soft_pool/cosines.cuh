@@ -9,8 +9,7 @@
 // What After does with the cosines of a tile follows in the same launch.
 #pragma once
 
-#include "cuda/elements.h"
-#include "cuda/reduce.h"
+#include "cuda/cosine.h"
 
 #include <algorithm>
 #include <cfloat>
@@ -21,8 +20,6 @@ namespace cuda {
 constexpr int tile_cells = 32, cosine_threads = 512;
 // Of one thread, in flight: what its registers hold beside the sums.
 template <int G, int V> constexpr int cosine_loads = G * V > 16 ? 4 : 8;
-constexpr float smallest_square = 1e-24f,
-                largest_square = 1e36f; // float32 squares lose nothing within
 
 inline int units_together(int64_t rows) { return rows <= 2 ? 2 : 4; }
 inline int64_t padded_units(int64_t rows) {
@@ -58,24 +55,13 @@ struct Cosines {
 
 // The cells whose squares leave float32's range, in double. By one warp, for one cell; -> whether it is finite.
 template <class T, int G> __device__ bool careful_cosines(const T *cell, int64_t stride,
-                                                          int64_t channels, const float *units,
+                                                          int channels, const float *units,
                                                           int count, float *to, int64_t to_stride) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    double square = 0.0;
-    for (int64_t c = lane; c < channels; c += 32) {
-        const double x = static_cast<double>(to_float(cell[c * stride]));
-        square = fma(x, x, square);
-    }
-    square = warp_sum(square);
+    const double square = careful_dot(cell, stride, cell, stride, channels);
     const double inverse = square > 0.0 ? 1.0 / sqrt(square) : 0.0;
     for (int g = 0; g < count; ++g) {
-        double dot = 0.0;
-        for (int64_t c = lane; c < channels && square > 0.0; c += 32) {
-            dot = fma(static_cast<double>(to_float(cell[c * stride])),
-                      static_cast<double>(units[c * G + g]), dot);
-        }
-        dot = warp_sum(dot);
-        if (lane == 0) { to[g * to_stride] = static_cast<float>(dot * inverse); }
+        const double dot = careful_dot(cell, stride, units + g, G, channels);
+        if (threadIdx.x % 32 == 0) { to[g * to_stride] = static_cast<float>(dot * inverse); }
     }
     return square <= DBL_MAX;
 }
@@ -162,19 +148,16 @@ __global__ void __launch_bounds__(cosine_threads, 1)
         __syncthreads();
         const int rows = static_cast<int>(min(static_cast<int64_t>(G), to.rows - row));
         float *out = to.values + (b * to.all + to.from + row) * f.pixels + first;
-        const auto in_range = [&](float square) {
-            return square >= smallest_square && square <= largest_square;
-        };
         for (int i = thread; i < rows * tile_cells; i += threads) {
             const int cell = i % tile_cells;
             const float square = totals[G * tile_cells + cell];
-            if (cell < count && in_range(square)) {
+            if (cell < count && fits_float(square)) {
                 out[i / tile_cells * f.pixels + cell] = totals[i] * (1.0f / sqrtf(square));
             }
         }
         for (int cell = warp; cell < count; cell += warps) {
-            if (in_range(totals[G * tile_cells + cell])) { continue; }
-            if (!careful_cosines<T, G>(cells + cell, f.channel_stride, f.channels, units, rows,
+            if (fits_float(totals[G * tile_cells + cell])) { continue; }
+            if (!careful_cosines<T, G>(cells + cell, f.channel_stride, channels, units, rows,
                                        out + cell, f.pixels)) {
                 atomicOr(report, static_cast<int>(not_finite));
             }

@@ -17,7 +17,15 @@ that was named is used, or an error says why it cannot be: nothing falls back in
 
 from __future__ import annotations
 
-from .graph import BackendStatus, DeviceGraph, Graph, GraphFile, GraphSpec, TensorInfo
+from .graph import (
+    BackendStatus,
+    DeviceGraph,
+    Graph,
+    GraphFile,
+    GraphSpec,
+    NotPrepared,
+    TensorInfo,
+)
 from .opening import open_graph, open_graphs
 from .probing import probe
 from .registry import file_for, names, order
@@ -28,6 +36,7 @@ __all__ = [
     "Graph",
     "GraphFile",
     "GraphSpec",
+    "NotPrepared",
     "TensorInfo",
     "file_for",
     "names",

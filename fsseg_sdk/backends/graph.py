@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from numpy.typing import NDArray
 
+from ..errors import BackendError
+
 if TYPE_CHECKING:
     from ..ops import DeviceArray, DeviceContext
 
@@ -17,6 +19,7 @@ __all__ = [
     "Graph",
     "GraphFile",
     "GraphSpec",
+    "NotPrepared",
     "NotedGraph",
     "TensorInfo",
 ]
@@ -123,6 +126,10 @@ class Graph(Protocol):
         ...
 
 
+class NotPrepared(BackendError):
+    """A graph that cannot be recorded yet: it must run with these shapes before, unrecorded."""
+
+
 class DeviceGraph(Graph, Protocol):
     """A graph that also runs on arrays of a device. `context` None: here it cannot."""
 
@@ -136,7 +143,7 @@ class DeviceGraph(Graph, Protocol):
         recorded, once it has run twice for those shapes. It waits for nothing then, copies nothing
         from the host, reads and writes the same memory in each replay, and each thread has a
         context of its own; replays may come as long as the graph and that thread live. A call that
-        still finds something to prepare raises BackendError. Graphs without it are not."""
+        still finds something to prepare raises NotPrepared. Graphs without it are not."""
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, for arrays of `context`; outputs are written after all that is enqueued there

@@ -333,6 +333,18 @@ def test_unused_memory_goes_before_a_call_fails(
     assert context.held < held
 
 
+@emulated
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("own", [False, True])
+def test_no_memory_for_a_context(
+    context: Any, own: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSSEG_EMULATED_FAIL", f"malloc:{number}")
+    with pytest.raises(DeviceMemoryError, match="none left on device 0"):
+        ops.DeviceContext(own_stream=own)
+    assert ops.DeviceContext(own_stream=own).held == 0
+
+
 def test_sizes_that_no_memory_holds(context: Any) -> None:
     with pytest.raises(DeviceMemoryError):
         context.empty((1 << 40, 1 << 40))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fsseg_sdk import _kernels
 from fsseg_sdk.backends.tensorrt import driver as probe
 from tests.tensorrt.fake_trt import Fake
 
@@ -36,6 +37,9 @@ def driver(driver_library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """The fake driver is the one that is found; the cache is in a folder of the test."""
     library = ctypes.CDLL(str(driver_library))
     library.fake_reset(1, 0)
+    kernels = ctypes.CDLL(_kernels.__file__)
+    if hasattr(kernels, "fsseg_emulated_enqueue"):
+        library.fake_join(kernels.fsseg_emulated_capturing, kernels.fsseg_emulated_enqueue)
     monkeypatch.setattr(probe, "LIBRARIES", (str(driver_library),))
     monkeypatch.setattr(probe, "_VERSION_FILES", ())
     monkeypatch.setenv("FSSEG_ENGINE_CACHE", str(tmp_path / "engines"))

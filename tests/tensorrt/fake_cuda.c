@@ -1,6 +1,7 @@
 /* A CUDA driver without a GPU: memory is malloc, a stream runs what it is given at once, and a
-   captured stream keeps a list that a launch replays. A stream that is none of its own runs things at once, too,
-   and is captured while FSSEG_EMULATED_CAPTURE is set. For tests of the code that calls the driver. */
+   captured stream keeps a list that a launch replays. What is put on a stream that is none of its own goes to the
+   CUDA runtime that is emulated in this process (tests/cuda/emulation), once fake_join has named it. For tests of the
+   code that calls the driver. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@ typedef struct { int capturing; list recorded; } stream;
 
 static int devices = 1, integrated = 0, live = 0, retained = 0, pushed = 0, launches = 0, copies = 0;
 static stream *streams[MOST_STREAMS];
+static int (*others_capturing)(void *);
+static int (*others_enqueue)(void *, void (*)(void *), void *);
 static char failing[64];
 static int failure = 0, after = 0;
 
@@ -33,7 +36,10 @@ static int own(stream *s) {
   for (int i = 0; i < MOST_STREAMS; i++) if (s && streams[i] == s) return 1;
   return 0;
 }
-int fake_capturing(stream *s) { return own(s) ? s->capturing : getenv("FSSEG_EMULATED_CAPTURE") != NULL; }
+void fake_join(int (*capturing)(void *), int (*enqueue)(void *, void (*)(void *), void *)) {
+  others_capturing = capturing; others_enqueue = enqueue;
+}
+int fake_capturing(stream *s) { return own(s) ? s->capturing : others_capturing(s); }
 
 static int failed(const char *name) {
   if (strcmp(name, failing) != 0) return 0;
@@ -42,11 +48,17 @@ static int failed(const char *name) {
 }
 #define CHECK(name) do { int code = failed(name); if (code) return code; } while (0)
 
+static void perform(operation op) {
+  if (op.kind == 0) { memcpy(op.to, op.from, op.size); copies++; } else op.call();
+}
+static void perform_kept(void *op) { perform(*(operation *)op); }
 static result add(stream *s, operation op) {
-  if (!own(s) || !s->capturing) {
-    if (op.kind == 0) { memcpy(op.to, op.from, op.size); copies++; } else op.call();
-    return 0;
+  if (!own(s)) {
+    operation *kept = malloc(sizeof op); /* for ever: a graph may repeat it */
+    *kept = op;
+    return others_enqueue(s, perform_kept, kept);
   }
+  if (!s->capturing) { perform(op); return 0; }
   if (s->recorded.count == MOST_OPS) return 901;
   s->recorded.ops[s->recorded.count++] = op;
   return 0;

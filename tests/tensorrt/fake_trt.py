@@ -10,6 +10,7 @@ import ctypes
 import math
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -280,7 +281,7 @@ class IExecutionContext:
         self.engine, self.fake = engine, engine.fake
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
-        self.callback: Any = None
+        self.callbacks: dict[Any, Any] = {}  # kept as long as the graphs that call them
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         self.shapes[name] = tuple(shape)
@@ -306,18 +307,21 @@ class IExecutionContext:
             ctypes.c_void_p(stream_handle)
         ):
             return False
-        if self.callback is None:  # kept as long as the graphs that call it
-            self.callback = ctypes.CFUNCTYPE(None)(self._compute)
-        return self.fake.driver.fake_record(ctypes.c_void_p(stream_handle), self.callback) == 0
+        addresses = dict(self.addresses)  # of now: what is recorded reads and writes there
+        key = tuple(addresses.items())
+        if key not in self.callbacks:
+            self.callbacks[key] = ctypes.CFUNCTYPE(None)(partial(self._compute, addresses))
+        driver = self.fake.driver
+        return driver.fake_record(ctypes.c_void_p(stream_handle), self.callbacks[key]) == 0
 
-    def _compute(self) -> None:
-        feeds = {t.name: self._memory(t.name) for t in self.engine.inputs}
+    def _compute(self, addresses: dict[str, int]) -> None:
+        feeds = {t.name: self._memory(t.name, addresses) for t in self.engine.inputs}
         names = [t.name for t in self.engine.outputs]
         for name, value in zip(names, self.engine.session.run(names, feeds), strict=True):
-            self._memory(name)[...] = value
+            self._memory(name, addresses)[...] = value
 
-    def _memory(self, name: str) -> np.ndarray[Any, Any]:
+    def _memory(self, name: str, addresses: dict[str, int]) -> np.ndarray[Any, Any]:
         shape = tuple(self.get_tensor_shape(name))
         size = 4 * math.prod(shape)
-        memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
+        memory = (ctypes.c_uint8 * size).from_address(addresses[name])
         return np.frombuffer(memory, np.float32).reshape(shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import BackendError
 from ..checks import cannot, check_feeds, check_outputs, check_process, check_shapes
-from ..graph import GraphSpec, TensorInfo
+from ..graph import GraphSpec, NotPrepared, TensorInfo
 from ..own_context import OwnContext
 from .api import ICudaEngine, Module
 from .device_session import DeviceSession, copy
@@ -145,7 +145,8 @@ class TensorRtGraph:
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, on arrays of `context`, read and written where they are; nothing waits.
-        BackendError while the stream is captured and something must still be prepared."""
+        NotPrepared while the stream is captured and it has not run twice with these shapes, or
+        so long ago that others have taken their place."""
         context = self.context
         if context is None:
             raise cannot(
@@ -173,7 +174,7 @@ class TensorRtGraph:
         session = self._on_device.find(key)
         if captured:
             if session is None or session.calls < 2:
-                raise BackendError(
+                raise NotPrepared(
                     f"backend {self.backend!r}",
                     expected="two runs with these shapes before one is recorded as a CUDA graph",
                     got="a stream that is being captured",

@@ -365,3 +365,15 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
     return said(cudaSuccess);
 }
 cudaError_t fsseg_set_shared(const void *, cudaFuncAttribute, int) { return said(cudaSuccess); }
+
+// For other libraries of the process that play a part of CUDA on the same streams (tests/tensorrt/fake_cuda.c).
+#define FOR_OTHERS extern "C" __attribute__((visibility("default")))
+
+FOR_OTHERS int fsseg_emulated_capturing(cudaStream_t stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    cudaStreamIsCapturing(stream, &status);
+    return status;
+}
+FOR_OTHERS int fsseg_emulated_enqueue(cudaStream_t stream, void (*call)(void *), void *given) {
+    return emulation::enqueue(stream, [=] { call(given); });
+}
