@@ -16,6 +16,11 @@ import pytest
 from fsseg_sdk import _kernels, ops, recording
 from fsseg_sdk.backends.graph import NotedGraph
 from fsseg_sdk.errors import InputError
+from tests.ops.device import has_device
+
+if not has_device():
+    pytest.skip("no device: run by `make test-cuda`", allow_module_level=True)
+
 from tests.cuda import test_pipeline as plain
 from tests.cuda.test_pipeline import CHANNELS, GRID, MASK, SIDE, SUPPORT, picture, segmenter
 
