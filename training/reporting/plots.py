@@ -121,7 +121,7 @@ def over_time(section: Section, path: Path) -> bool:
         axes.set_xlim(low / 1.5, high * 1.5)
         axes.set_xticks(inside, [f"{t:g}" for t in inside])
         axes.minorticks_off()
-        axes.set_xlabel("milliseconds a query, from a decoded picture to labels")
+        axes.set_xlabel("milliseconds a query")
         axes.set_title(str(setting), fontsize=10)
     finish(figure, panels, section, path)
     return True
