@@ -45,6 +45,8 @@ class State:
 
     def select(self, rows: NDArray[np.int64]) -> State:
         """The state of these shots, in this order; auxiliary pictures stay."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self  # arrays may be features, which are large
         arrays = {name: array[rows] for name, array in self.arrays.items()}
         return State(self.way[rows], arrays, self.auxiliary)
 

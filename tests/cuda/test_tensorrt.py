@@ -20,6 +20,7 @@ import pytest
 from fsseg_sdk import BackendError, InputError, Segmenter, _kernels, backends, ops
 from fsseg_sdk.backends import GraphSpec, TensorInfo, tensorrt, tensorrt_rtx
 from fsseg_sdk.backends.graph import NotedGraph
+from fsseg_sdk.backends.probing import PROBE, PROBE_SPEC
 from tests.ops.device import has_device
 from tests.tensorrt.fake_trt import Fake
 from tests.tiny import CHANNELS, GRID, SIZE, tiny_bundle, tiny_features, tiny_onnx, tiny_scene
@@ -349,7 +350,7 @@ def test_probe_runs_both_ways(install: Install, monkeypatch: pytest.MonkeyPatch)
     feeds = {"image": np.ones((1, 3, 2, 2), np.float32)}
 
     def probed() -> backends.BackendStatus:
-        return tensorrt.probe(backends._PROBE, backends._PROBE_SPEC, feeds, "cuda")
+        return tensorrt.probe(PROBE, PROBE_SPEC, feeds, "cuda")
 
     status = probed()
     assert (status.available, status.reason) == (True, "")
