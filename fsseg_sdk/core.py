@@ -226,7 +226,7 @@ class Core:
         work = partial(self._enqueue, fitted, geometries, whole)
         context = encoder.context
         if context is not None and encoder.capturable:
-            ran = recordings.run(context, tuple(p.size for p in pictures), frames, work)
+            ran = recordings.run(context, frames, work)
         else:
             ran = Ran(work(frames))
         encoded, found = ran.made

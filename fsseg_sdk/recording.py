@@ -62,23 +62,23 @@ class Recordings:
     def run(
         self,
         context: DeviceContext,
-        key: object,
         frames: Sequence[Any],
         work: Callable[[Sequence[Any]], T],
     ) -> Ran[T]:
-        """``work(frames)``, recorded the third time that the key comes, and replayed from then on.
+        """``work(frames)``, recorded the third time that frames of these shapes come, and replayed
+        from then on.
 
-        frames: uint8, of the host or of the device. key: the same for the same work on frames of
-        the same shapes. work enqueues on the context alone. A recording that fails is none: the
-        work is done as before, `failed` says why, and there is no other attempt. NotPrepared is no
-        failure: that query counts as the first of its key.
+        frames: uint8, of the host or of the device. work: the same for the same shapes; it enqueues
+        on the context alone. A recording that fails is none: the work is done as before, `failed`
+        says why, and there is no other attempt. NotPrepared is no failure: that query counts as
+        the first of its shapes.
         """
         if self.failed:
             return Ran(work(frames))
         own = self._of_thread()
-        all_of_it = (context.stream, key, *(tuple(frame.shape) for frame in frames))
-        found = own.setdefault(all_of_it, _Recorded())
-        own.move_to_end(all_of_it)
+        key = (context.stream, *(tuple(frame.shape) for frame in frames))
+        found = own.setdefault(key, _Recorded())
+        own.move_to_end(key)
         while len(own) > MOST:
             own.popitem(last=False)
         if found.graph is None:

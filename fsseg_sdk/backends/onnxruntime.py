@@ -86,9 +86,9 @@ class OnnxRuntimeGraph:
     ) -> None:
         """on_device: it has a context on the first GPU, one for each thread."""
         self._session = session
-        self._own = OwnContext(0) if on_device else None
         self._names = [info.name for info in spec.outputs]
         self._process = os.getpid()
+        self._own = OwnContext(0, self._process, backend) if on_device else None
         self.inputs: tuple[TensorInfo, ...] = spec.inputs
         self.outputs: tuple[TensorInfo, ...] = spec.outputs
         self.backend = backend
@@ -133,10 +133,7 @@ class OnnxRuntimeGraph:
     @property
     def context(self) -> DeviceContext | None:
         """This thread's. BackendError in a process from after a fork."""
-        if self._own is None:
-            return None
-        check_process(self._process, self.backend)
-        return self._own.get()
+        return None if self._own is None else self._own.get()
 
     def run_on_device(self, feeds: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         """As `run`, on arrays of `context`: read and written where they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from .checks import check_process
 from .graph import GraphSpec
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ class OwnContext(threading.local):
     """A context on one device for each thread: what kernels report belongs to the query that made
     it. Made when it is first asked for; it goes when the thread ends."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, number: int, process: int, backend: str) -> None:
+        """number: of the device; process: in which `backend` opened the graph."""
+        self._number, self._process, self._backend = number, process, backend
         self._made: DeviceContext | None = None
 
     def get(self) -> DeviceContext:
+        """BackendError in a process from after a fork."""
+        check_process(self._process, self._backend)
         if self._made is None:
             from ..ops.device import DeviceContext
 

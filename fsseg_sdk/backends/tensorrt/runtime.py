@@ -81,7 +81,8 @@ class TensorRtGraph:
         self._process = os.getpid()
         self._on_host: _Sessions[Session] = _Sessions()
         self._on_device: _Sessions[DeviceSession] = _Sessions()
-        self._own = OwnContext(loaded.cuda.device.ordinal) if on_device else None
+        number = loaded.cuda.device.ordinal
+        self._own = OwnContext(number, self._process, backend) if on_device else None
         _compare(trt, loaded.engine, spec, backend)
 
     @property
@@ -132,10 +133,7 @@ class TensorRtGraph:
     @property
     def context(self) -> DeviceContext | None:
         """This thread's, with a stream of its own. BackendError in a process from after a fork."""
-        if self._own is None:
-            return None
-        check_process(self._process, self.backend)
-        return self._own.get()
+        return None if self._own is None else self._own.get()
 
     @property
     def capturable(self) -> bool:
