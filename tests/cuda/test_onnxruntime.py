@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_which_graphs_fit() -> None:
 def test_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     own = graph(Session())
     assert not own.capturable
-    monkeypatch.setattr(own, "_process", own._process + 1)
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
     with pytest.raises(BackendError, match="loaded before fork"):
         _ = own.context
