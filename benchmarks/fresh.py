@@ -124,24 +124,38 @@ def run_fresh(what: str, **arguments: object) -> dict[str, Any]:
     seconds from start to end as its parent sees them. Raises SystemExit with what it said where it
     failed."""
     import json
+
+    call = ["-c", IMPORT]
+    if what != "import":
+        call = ["-m", "benchmarks.fresh", what, json.dumps(arguments)]
+    begin = time.perf_counter()
+    answer = _answer(call)
+    return {**answer, "process": time.perf_counter() - begin}
+
+
+def run_fresh_module(module: str, **arguments: object) -> dict[str, Any]:
+    """What a module of the benchmarks prints, given these as JSON, in a process of its own. Raises
+    SystemExit with what it said where it failed."""
+    import json
+
+    return _answer(["-m", module, json.dumps(arguments)])
+
+
+def _answer(call: list[str]) -> dict[str, Any]:
+    import json
     import os
     import subprocess
     from pathlib import Path
 
     root = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": root, "ORT_DISABLE_TELEMETRY": "1"}
-    call = ["-c", IMPORT]
-    if what != "import":
-        call = ["-m", "benchmarks.fresh", what, json.dumps(arguments)]
-    begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *call], capture_output=True, text=True, env=environment, cwd=root
     )
-    seconds = time.perf_counter() - begin
     if done.returncode != 0:
         raise SystemExit(f"a fresh process failed:\n{done.stderr}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**answer, "process": seconds}
+    return answer
 
 
 if __name__ == "__main__":

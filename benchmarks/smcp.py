@@ -7,7 +7,7 @@ prototype concatenated, as one graph in the same runtime. "Published style" is a
 paper's code does it, in torch: the support is encoded for every query, and features are upsampled
 to be pooled. The SDK runs in fp32 on ONNX Runtime and in bf16 on OpenVINO, published style in
 both types, too. With one thread the processor's time is taken, so that other work on the machine
-does not count.
+does not count; not so for "resources", which want a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch  # noqa: E402
 from benchmarks import report  # noqa: E402
 from benchmarks.smcp_model import Array, Model, opened  # noqa: E402
 from benchmarks.smcp_query import measure_query  # noqa: E402
+from benchmarks.smcp_resources import measure_resources  # noqa: E402
 from benchmarks.timing import clock_of, medians  # noqa: E402
 
 FORMS = ("paper", "official")
@@ -43,7 +44,7 @@ FASTER = {  # than published style in fp32
     ("vgg16_smcp", "bf16"): 12.0,
     ("resnet50", "bf16"): 20.0,
 }
-SECTIONS = ("passes", "query")
+SECTIONS = ("passes", "query", "resources")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
                 row.update(measure_passes(model, options.seconds))
             if "query" in options.sections:
                 row.update(measure_query(model, options.seconds))
+            if "resources" in options.sections:
+                row["resources"] = measure_resources(model, form, options.seconds)
             results[f"{name}, {form}"] = row
             _show(name, form, model, row)
     report.write_report(options.json, options, results)
@@ -109,8 +112,19 @@ def _show(name: str, form: str, model: Model, row: Mapping[str, Any]) -> None:
         print(f"two plain passes {plain:.0f} ms, two that share {split:.0f} ms")
         target = PASSES.get((name, form))
         _say("two passes, of two plain ones", row["share_percent"], "%", target, -1)
-    if "seconds" not in row:
-        return
+    if "seconds" in row:
+        _show_query(name, row)
+    for kind, taken in row.get("resources", {}).items():
+        if "refused" in taken:
+            print(fill(f"{kind}: {taken['refused']}", 100))
+        else:
+            print(
+                f"{kind}: {taken['fps']:.2f} queries a second, {taken['memory_mb']:.0f} MB at "
+                f"most, {taken['processors']:.2f} processors"
+            )
+
+
+def _show_query(name: str, row: Mapping[str, Any]) -> None:
     print("a query: " + ", ".join(f"{k} {1e3 * v:.0f} ms" for k, v in row["seconds"].items()))
     print("its encoder: " + ", ".join(f"{k} {1e3 * v:.0f} ms" for k, v in row["encoder"].items()))
     _say("a query without its head, in encoders", row["without_head"], "", BESIDE, -1)

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 class Model:
     """An encoder and a head, in torch and as ONNX files. plain: the definition as one graph."""
 
+    name: str
     encoder: Any
     head: Head
     side: int
@@ -46,8 +47,12 @@ class Model:
         }
 
     def segmenter(self, graphs: Mapping[str, Graph]) -> Segmenter:
-        settings = {
-            "method": {"name": "smcp"},
+        return Segmenter(graphs, self.settings("smcp"), threads=self.threads)
+
+    def settings(self, method: str) -> dict[str, Any]:
+        """As in a bundle's manifest."""
+        return {
+            "method": {"name": method},
             "input": {
                 "size": [self.side, self.side],
                 "geometry": "squash",
@@ -56,16 +61,22 @@ class Model:
             },
             "features": {"channels": self.head.channels, "grid": list(self.grid)},
         }
-        return Segmenter(graphs, settings, threads=self.threads)
 
 
-def opened(name: str, form: Any, options: argparse.Namespace) -> Model:
+def modules(name: str, form: Any, width: int) -> tuple[Any, Head]:
+    """The encoder and the head in torch: the same weights at every call."""
     torch.manual_seed(0)
     encoder: Any = build_encoder(name).eval()
-    head = Head(int(encoder.channels), HeadSettings(form, width=options.width)).eval()
+    head = Head(int(encoder.channels), HeadSettings(form, width=width)).eval()
     first: Any = head.classifier.parts[0]
     with torch.no_grad():
         first.bias[1] += 1e5  # something is found, so there is a second pass
+    return encoder, head
+
+
+def opened(name: str, form: Any, options: argparse.Namespace) -> Model:
+    encoder, head = modules(name, form, options.width)
+    with torch.no_grad():
         grid = encoder(torch.zeros(1, 3, options.side, options.side)).shape[-2:]
     rows, columns = int(grid[0]), int(grid[1])
     size = (options.side, options.side)
@@ -86,4 +97,4 @@ def opened(name: str, form: Any, options: argparse.Namespace) -> Model:
     files = {key: (graph, specs[key]) for key, graph in data.items()}
     opened_plain = open_graph(whole, plain, backend="onnxruntime", threads=options.threads)
     own = (options.side, (rows, columns), files, opened_plain, options.threads)
-    return Model(encoder, head, *own)
+    return Model(name, encoder, head, *own)

@@ -53,7 +53,10 @@ def measure_query(model: Model, seconds: float) -> dict[str, Any]:
             queries[precision] = Query(model, precision, pictures)
         except BackendError as error:
             refused[precision] = str(error)
-    styles = {f"published {p}": published_style(model, kind, pictures) for p, kind in TYPES.items()}
+    styles = {
+        f"published {p}": published_style(model.encoder, model.head, kind, pictures)
+        for p, kind in TYPES.items()
+    }
     times = medians({**queries, **styles}, seconds, 3, clock_of(model.threads))
     return {
         "seconds": times,
@@ -66,11 +69,13 @@ def measure_query(model: Model, seconds: float) -> dict[str, Any]:
     }
 
 
-def published_style(model: Model, kind: torch.dtype, pictures: Pictures) -> Callable[[], Tensor]:
+def published_style(
+    encoder: Any, head: Any, kind: torch.dtype, pictures: Pictures
+) -> Callable[[], Tensor]:
     """Two pictures in, labels out, all of it in that type. The pictures are of the input's size;
     they are made into tensors beforehand."""
-    means, deviations = (np.array(x, np.float32) for x in (model.encoder.mean, model.encoder.std))
-    encoder, head = (deepcopy(part).to(kind) for part in (model.encoder, model.head))
+    means, deviations = (np.array(x, np.float32) for x in (encoder.mean, encoder.std))
+    encoder, head = (deepcopy(part).to(kind) for part in (encoder, head))
 
     def tensor(pixels: Array) -> Tensor:
         normal = (pixels.astype(np.float32) / 255 - means) / deviations

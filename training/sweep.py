@@ -28,6 +28,7 @@ from training.settings import RunSettings
 from training.tables import differences, read_tables, with_changes
 
 FAILED = "failed.txt"
+_KEYS = {"name", "method", "settings", "vary"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def read_sweep(path: Path) -> list[PlannedRun]:
     """The runs of a sweep file, in its order.
 
     The file is a list of tables ``[[runs]]`` with ``name``, ``method``, ``settings`` (a file beside
-    it) and ``vary`` (field -> values: all combinations are run, the first field varies slowest).
-    A run is called ``name-field1value1-field2value2``; lists are joined by ``_``.
+    it), ``vary`` (field -> values: all combinations are run, the first field varies slowest) and,
+    if wanted, ``set`` (field -> value, of all of them).
+    A run is called ``name-field1value1-field2value2`` by what varies; lists are joined by ``_``.
 
     Raises:
         ValueError: a key is missing or unknown, two runs have one name, or a run's settings are
@@ -57,21 +59,25 @@ def read_sweep(path: Path) -> list[PlannedRun]:
         raise ValueError(f"{path}: expected tables [[runs]] and nothing else, got {list(tables)}")
     planned: list[PlannedRun] = []
     for table in tables["runs"]:
-        if not isinstance(table, dict) or set(table) != {"name", "method", "settings", "vary"}:
+        if not isinstance(table, dict) or set(table) - {"set"} != _KEYS:
             raise ValueError(
-                f"{path}: expected name, method, settings and vary in each of [[runs]], "
-                f"got {table!r:.200}"
+                f"{path}: expected name, method, settings and vary in each of [[runs]], and set "
+                f"if wanted, got {table!r:.200}"
             )
         if table["method"] not in METHODS:
             raise ValueError(f"{path}: method: expected one of {', '.join(METHODS)}")
         vary = table["vary"]
         if not isinstance(vary, dict) or not all(isinstance(v, list) for v in vary.values()):
             raise ValueError(f"{path}: vary: expected lists of values by field, got {vary!r:.200}")
+        common = table.get("set", {})
+        if not isinstance(common, dict):
+            raise ValueError(f"{path}: set: expected values by field, got {common!r:.200}")
         file = path.parent / table["settings"]
         base = read_tables(file)
         for values in itertools.product(*vary.values()):
             pairs = list(zip(vary, values, strict=True))
-            changes = tuple(f"{field}={json.dumps(value)}" for field, value in pairs)
+            every = [*common.items(), *pairs]
+            changes = tuple(f"{field}={json.dumps(value)}" for field, value in every)
             parts = [f"{field.rpartition('.')[2]}{_word(value)}" for field, value in pairs]
             settings = settings_of(table["method"], with_changes(base, changes), str(file))
             planned.append(

@@ -31,5 +31,9 @@ def test_what_is_measured(
     style = "published bf16"
     assert faster[f"fp32, {style}"] == pytest.approx(seconds[style] / seconds["fp32"])
     assert ("bf16" in seconds) != ("bf16" in found["refused"])  # OpenVINO and a processor for it
+    taken = found["resources"]
+    assert taken["SDK fp32"]["memory_mb"] < taken["published fp32"]["memory_mb"]  # no torch in it
+    assert all(row["fps"] > 0 and row["processors"] > 0 for row in taken.values() if "fps" in row)
+    assert ("refused" in taken["SDK bf16"]) == ("bf16" in found["refused"])
     assert "two passes, of two plain ones" in capsys.readouterr().out
     assert "<svg" in (tmp_path / "s.svg").read_text()

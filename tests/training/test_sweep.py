@@ -44,6 +44,14 @@ def test_every_combination_is_a_run(sweep: Path) -> None:
     assert runs[1].settings.trainer.seed == 1
 
 
+def test_what_all_runs_of_a_row_share_is_not_in_their_names(sweep: Path) -> None:
+    sweep.write_text(f'{SWEEP}set = {{ "trainer.iterations" = 7 }}\n')
+    runs = read_sweep(sweep)
+    assert [run.name for run in runs] == ["tiny-seed0-scale10.0", "tiny-seed1-scale10.0"]
+    assert runs[0].changes == ("trainer.iterations=7", "trainer.seed=0", "panet.scale=10.0")
+    assert [run.settings.trainer.iterations for run in runs] == [7, 7]
+
+
 def test_lists_vary_too_and_runs_are_told_where_their_latents_are(
     sweep: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +79,7 @@ def test_lists_vary_too_and_runs_are_told_where_their_latents_are(
         ('method = "panet"', 'method = "pant"', "method: expected one of .*panet"),
         ("vary", "very", "expected name, method, settings and vary"),
         ("[0, 1]", "0", "vary: expected lists of values by field"),
+        ('method = "panet"', 'method = "panet"\nset = [1]', "set: expected values by field"),
         ("panet.scale", "panet.scala", r"panet\.scala: expected one of"),
         ("[[runs]]", "[[run]]", r"expected tables \[\[runs\]\]"),
         ("tiny.toml", "none.toml", "expected a settings file"),
